@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+
+// Command guest is the program inside the place of a check. Without arguments,
+// as PID 1, it boots a throw-away VM and does the job that it finds there.
+//
+//	guest           PID 1 of a throw-away VM
+//	guest confine   becomes the program under test, after giving up its rights
+//	guest run       runs the program under test and sends its output and trace
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"netlinklabs/internal/guest"
+)
+
+func main() {
+	verb := ""
+	if len(os.Args) > 1 {
+		verb = os.Args[1]
+	}
+	var err error
+	switch {
+	case os.Getpid() == 1:
+		guest.Boot()
+	case verb == guest.ConfineVerb:
+		err = guest.Confine()
+	default:
+		err = fmt.Errorf("usage: guest confine | guest run; both are started by the checks")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "guest:", err)
+		os.Exit(2)
+	}
+}

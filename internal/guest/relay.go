@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+
+package guest
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"netlinklabs/internal/wire"
+)
+
+// carriers are the goroutines that carry output to the host.
+type carriers struct{ wg sync.WaitGroup }
+
+// copy carries what comes from r, to its end, and closes r.
+func (c *carriers) copy(w io.Writer, r io.ReadCloser) {
+	c.wg.Go(func() {
+		defer r.Close()
+		_, _ = io.Copy(w, r)
+	})
+}
+
+// lines carries each line that comes from r as one frame.
+func (c *carriers) lines(w *wire.Writer, r io.ReadCloser) {
+	c.wg.Go(func() {
+		defer r.Close()
+		s := bufio.NewScanner(r)
+		s.Buffer(nil, wire.MaxPayload)
+		for s.Scan() {
+			if w.Frame(wire.Line, s.Bytes()) != nil {
+				return
+			}
+		}
+		if err := s.Err(); err != nil {
+			_ = w.Frame(wire.Fault, []byte("reading the records of the check: "+err.Error()))
+		}
+	})
+}
+
+// wait waits until all has been carried, but no longer than limit: a process
+// that the job left behind may hold the other end of a pipe open for ever.
+func (c *carriers) wait(limit time.Duration) {
+	done := make(chan struct{})
+	go func() { c.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(limit):
+	}
+}
+
+// startTerminal starts cmd on a pseudo-terminal whose other end is the host's.
+func startTerminal(cmd *exec.Cmd, job *wire.Job, line io.Reader, w *wire.Writer, out *carriers) error {
+	if err := os.MkdirAll("/dev/pts", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("devpts", "/dev/pts", "devpts", 0, "ptmxmode=0666"); err != nil {
+		return err
+	}
+	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return err
+	}
+	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		return err
+	}
+	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	resize := func(rows, cols uint16) {
+		_ = unix.IoctlSetWinsize(int(ptmx.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	}
+	resize(job.Rows, job.Cols)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	// Reading fails with EIO when the shell has gone: that is its end of file.
+	out.copy(w.Stream(wire.Stdout), ptmx)
+	go func() {
+		r := wire.NewReader(line, job.Nonce)
+		for {
+			t, b, err := r.Next()
+			if err != nil {
+				return
+			}
+			switch {
+			case t == wire.Stdin && len(b) == 0:
+				_, _ = ptmx.Write([]byte{4}) // ^D, as a terminal says end of file
+			case t == wire.Stdin:
+				_, _ = ptmx.Write(b)
+			case t == wire.Resize && len(b) == 4:
+				resize(binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]))
+			}
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// memory is what one run tells the next: whether KVM booted a VM, for this boot
+// of the host, this QEMU and this kernel. A /dev/kvm that opens proves nothing.
+type memory struct {
+	Key    string `json:"key"`
+	Accel  string `json:"accel"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func (m *Machine) memoryFile() string { return filepath.Join(m.State, "accelerator.json") }
+
+func (m *Machine) memoryKey() string {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	st, _ := os.Stat(m.QEMU)
+	stamp := ""
+	if st != nil {
+		stamp = st.ModTime().UTC().Format(time.RFC3339Nano)
+	}
+	return strings.Join([]string{strings.TrimSpace(string(boot)), m.KVM, m.QEMU, stamp, m.Kernel}, " ")
+}
+
+func (m *Machine) remember(accel, reason string) {
+	b, _ := json.Marshal(memory{m.memoryKey(), accel, reason})
+	tmp := fmt.Sprintf("%s.%d", m.memoryFile(), os.Getpid())
+	if os.WriteFile(tmp, b, 0o644) == nil {
+		_ = os.Rename(tmp, m.memoryFile())
+	}
+}
+
+// Forget drops what is remembered about KVM in the folder state.
+func Forget(state string) error {
+	err := os.Remove(filepath.Join(state, "accelerator.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// accelerator chooses how to run, and says why when it was not told.
+func (m *Machine) accelerator() (accel, why string) {
+	switch m.Accel {
+	case "kvm", "tcg":
+		return m.Accel, ""
+	}
+	f, err := os.OpenFile(m.KVM, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "tcg", "this machine has no " + m.KVM
+	case errors.Is(err, os.ErrPermission):
+		return "tcg", m.KVM + " is not yours to open: `sudo adduser $USER kvm`, then log in again"
+	case err != nil:
+		return "tcg", err.Error()
+	}
+	f.Close()
+	var last memory
+	if b, err := os.ReadFile(m.memoryFile()); err == nil && json.Unmarshal(b, &last) == nil && last.Key == m.memoryKey() {
+		return last.Accel, last.Reason
+	}
+	return "kvm", ""
+}
+
+// MinQEMU is the oldest QEMU that is known to do, Debian 11's.
+var MinQEMU = [2]int{5, 2}
+
+// ErrQEMU is wrapped by errors about the QEMU program itself.
+var ErrQEMU = errors.New("QEMU")
+
+var versionText = regexp.MustCompile(`version (\d+)\.(\d+)`)
+
+// checkVersion refuses a QEMU that is missing or too old. What was found out
+// about a file is remembered, since asking takes as long as a student's patience.
+func (m *Machine) checkVersion() error {
+	st, err := os.Stat(m.QEMU)
+	if err != nil {
+		return fmt.Errorf("%w is not installed (%s): run make setup", ErrQEMU, m.QEMU)
+	}
+	seen := filepath.Join(m.State, "qemu-version")
+	key := fmt.Sprint(m.QEMU, " ", st.Size(), " ", st.ModTime().UnixNano())
+	if b, err := os.ReadFile(seen); err == nil && string(b) == key {
+		return nil
+	}
+	out, err := exec.Command(m.QEMU, "--version").CombinedOutput()
+	v := versionText.FindStringSubmatch(string(out))
+	if err != nil || v == nil {
+		return fmt.Errorf("%w: asking %s for its version: %v: %s", ErrQEMU, m.QEMU, err, strings.TrimSpace(string(out)))
+	}
+	major, _ := strconv.Atoi(v[1])
+	minor, _ := strconv.Atoi(v[2])
+	if major < MinQEMU[0] || major == MinQEMU[0] && minor < MinQEMU[1] {
+		return fmt.Errorf("%w %d.%d is too old, %d.%d or newer is needed: %s", ErrQEMU, major, minor, MinQEMU[0], MinQEMU[1], m.QEMU)
+	}
+	_ = os.WriteFile(seen, []byte(key), 0o644)
+	return nil
+}
+
+// acquireSlot waits for one of as many slots as there are cores and returns the
+// function that gives it back. The kernel gives it back if we die.
+func acquireSlot(ctx context.Context, state string, say func(string)) (func(), error) {
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return nil, err
+	}
+	said := false
+	for {
+		for i := range runtime.NumCPU() {
+			f, err := os.OpenFile(filepath.Join(state, fmt.Sprintf("slot-%d", i)), os.O_RDWR|os.O_CREATE, 0o644)
+			if err != nil {
+				return nil, err
+			}
+			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+				return func() { f.Close() }, nil
+			}
+			f.Close()
+		}
+		if !said {
+			said = true
+			say(fmt.Sprintf("waiting: %d VMs run already, one a core", runtime.NumCPU()))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

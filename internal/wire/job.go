@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+// Paths inside the VM. The host puts files there, the guest looks for them there.
+const (
+	JobPath     = "/job/job.json"     // a Job, readable by root only
+	LabPath     = "/job/lab.json"     // a Lab, for the check
+	ProgramPath = "/job/program"      // the student's program
+	CheckPath   = "/job/check"        // the check, a Go test binary
+	OutDir      = "/out"              // what the job leaves here, the host gets back
+	EarlierDir  = "/job/earlier"      // what earlier boots of the same check left: NAME.json
+	GuestPath   = "/init"             // PID 1, which is also the confining helper
+	ResultLine  = "/dev/ttyS1"        // overridden by Job.Line
+	ModuleDir   = "/lib/netlink-labs" // the modules that the host sent
+)
+
+// Environment variables that the guest sets for the job.
+const (
+	// EnvGuest is set inside the place of a check, to the path of the guest
+	// program. A test that needs that place and does not find the variable says
+	// how to be run there.
+	EnvGuest = "NETLINK_LABS_GUEST"
+	// EnvLab is the path of the Lab description.
+	EnvLab = "NETLINK_LABS_LAB"
+	// EnvOut is the folder whose files go back to the host.
+	EnvOut = "NETLINK_LABS_OUT"
+	// EnvRecords is the number of the descriptor for records.
+	EnvRecords = "NETLINK_LABS_RECORDS"
+	// EnvModule, with a module's name behind it, is the path of its .ko file.
+	EnvModule = "NETLINK_LABS_MODULE_"
+)
+
+// Job is what PID 1 has to do in this boot.
+type Job struct {
+	Version int      `json:"version"`
+	Nonce   Nonce    `json:"nonce"`
+	Line    string   `json:"line"` // device of the result channel
+	Argv    []string `json:"argv"`
+	Dir     string   `json:"dir,omitempty"`
+	Env     []string `json:"env,omitempty"` // KEY=value, added to the guest's own
+	Modules []Module `json:"modules,omitempty"`
+	// Terminal asks for a pseudo-terminal: the job is an interactive shell.
+	Terminal   bool   `json:"terminal,omitempty"`
+	Rows, Cols uint16 `json:",omitempty"`
+}
+
+// Module is a kernel module to load, in this order.
+type Module struct {
+	Name   string `json:"name"`
+	Path   string `json:"path"`             // in the VM
+	Params string `json:"params,omitempty"` // as insmod takes them
+}
+
+// Lab is what a check must know of its lab and of this boot.
+type Lab struct {
+	Number       int       `json:"number"`
+	Name         string    `json:"name"` // NN-slug
+	Title        string    `json:"title"`
+	Steps        []LabStep `json:"steps"`
+	Keys         []string  `json:"keys,omitempty"`
+	Capabilities []string  `json:"capabilities,omitempty"`
+	Modules      []Module  `json:"modules,omitempty"`
+	Program      string    `json:"program"`        // path of the program under test
+	Boot         string    `json:"boot"`           // name of this boot
+	Boots        []string  `json:"boots"`          // all boots, in order; the last one judges
+	Live         bool      `json:"live,omitempty"` // send events and output as they come
+	Args         []string  `json:"args,omitempty"` // arguments for the program, in a run
+}
+
+// LabStep is one step of a lab, as lab.toml declares it.
+type LabStep struct {
+	Title  string `json:"title"`
+	Points int    `json:"points"`
+	Read   string `json:"read,omitempty"` // where to read on: an anchor in README.md
+}
+
+// LoadLab reads the Lab description that the environment names.
+func LoadLab() (*Lab, error) {
+	path := os.Getenv(EnvLab)
+	if path == "" {
+		return nil, fmt.Errorf("%s is not set: this is not the place of a check", EnvLab)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	l := new(Lab)
+	if err := json.Unmarshal(b, l); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return l, nil
+}
