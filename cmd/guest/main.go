@@ -24,6 +24,8 @@ func main() {
 	switch {
 	case os.Getpid() == 1:
 		guest.Boot()
+	case verb == "run":
+		err = run()
 	case verb == guest.ConfineVerb:
 		err = guest.Confine()
 	default:

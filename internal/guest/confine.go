@@ -134,22 +134,22 @@ func (c *confined) tasks() []int {
 // that the kernel holds in an uninterruptible sleep, up to limit.
 func (c *confined) kill(limit time.Duration) error {
 	end := time.Now().Add(limit)
-	// cgroup.kill exists since Linux 5.14; before, freezing keeps a program that
-	// forks faster than it is killed from winning.
-	if os.WriteFile(c.cgroup+"/cgroup.kill", []byte("1"), 0) != nil {
-		_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("1"), 0)
-		for _, pid := range c.tasks() {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-		_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("0"), 0)
-	}
 	for {
+		// cgroup.kill exists since Linux 5.14. Before, freezing keeps a program that
+		// forks faster than it is killed from winning.
+		if os.WriteFile(c.cgroup+"/cgroup.kill", []byte("1"), 0) != nil {
+			_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("1"), 0)
+			for _, pid := range c.tasks() {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+			_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("0"), 0)
+		}
 		err := os.Remove(c.cgroup)
 		if err == nil || os.IsNotExist(err) {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("processes %v of the program under test do not end: %w", c.tasks(), err)
+			return fmt.Errorf("left processes %v that do not end", c.tasks())
 		}
 		time.Sleep(time.Millisecond)
 	}

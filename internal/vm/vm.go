@@ -59,8 +59,11 @@ const (
 
 // Machine is a VM to be booted. The zero values of optional fields are sensible.
 type Machine struct {
-	QEMU   string   // path of the QEMU system emulator
-	Args   []string // machine, CPU-independent arguments of this architecture
+	QEMU string // path of the QEMU system emulator
+	CPU  string // -cpu under TCG
+	// Args are the arguments that differ by architecture: -machine, and the serial
+	// ports of the chardevs "console" and "res".
+	Args   []string
 	Kernel string   // path of the kernel image
 	Initrd *os.File // the initramfs, of any kind that can be opened by /proc/self/fd
 	Nonce  wire.Nonce
@@ -285,7 +288,7 @@ func (run *running) wait(ctx context.Context, p *os.Process, exited chan error) 
 // jobLimit stretches the job's limit by how much slower than usual the boot was.
 func (m *Machine) jobLimit(boot time.Duration) time.Duration {
 	const usual = time.Second
-	return m.Limit * max(boot, usual) / usual
+	return time.Duration(float64(m.Limit) * max(1, boot.Seconds()/usual.Seconds()))
 }
 
 // stretch lengthens a limit by the load of the machine.
@@ -422,7 +425,7 @@ func socketpair() (net.Conn, *os.File, error) {
 
 // arguments are QEMU's. Descriptor 3 is the initramfs, then console, result, QMP.
 func (m *Machine) arguments(accel string) []string {
-	cpu := "max"
+	cpu := m.CPU
 	if accel == "kvm" {
 		cpu = "host"
 	}
@@ -430,7 +433,7 @@ func (m *Machine) arguments(accel string) []string {
 		"-accel", accel, "-cpu", cpu, "-smp", "1", "-m", strconv.Itoa(m.Memory) + "M",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-kernel", m.Kernel, "-initrd", "/proc/self/fd/3", "-append", m.Append,
-		"-chardev", "socket,id=console,fd=4", "-chardev", "socket,id=result,fd=5",
+		"-chardev", "socket,id=console,fd=4", "-chardev", "socket,id=res,fd=5",
 		"-chardev", "socket,id=qmp,fd=6", "-mon", "chardev=qmp,mode=control"}
 	return append(args, m.Args...)
 }

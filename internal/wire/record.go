@@ -39,9 +39,11 @@ type Step struct {
 	// What follows is empty for a step that passed.
 	Got      string   `json:"got,omitempty"`
 	Expected string   `json:"expected,omitempty"`
-	Trace    []string `json:"trace,omitempty"`   // the lines of the trace that matter
-	Likely   string   `json:"likely,omitempty"`  // the likely mistake
-	Unbuilt  bool     `json:"unbuilt,omitempty"` // the student has not written this step yet
+	Trace    []string `json:"trace,omitempty"`  // the lines of the trace that matter
+	Likely   string   `json:"likely,omitempty"` // the likely mistake
+	// Program is how the program under test ended and its last words, when it did
+	// not end well.
+	Program []string `json:"program,omitempty"`
 }
 
 // Output is one line that the program under test printed.

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"encoding/json"
+
+	"netlinklabs/internal/guest"
+	"netlinklabs/internal/trace"
+	"netlinklabs/internal/wire"
+)
+
+// run runs the program under test once and sends its events, with what it prints
+// among them, as they come. It judges nothing.
+func run() error {
+	lab, err := wire.LoadLab()
+	if err != nil {
+		return err
+	}
+	records, err := wire.OpenRecords(lab.Boot)
+	if err != nil {
+		return err
+	}
+	collector, err := trace.Start(trace.Config{Keep: true, Emit: func(e trace.Event) {
+		if b, err := json.Marshal(e); err == nil {
+			records.Send(wire.Record{Kind: wire.KindEvent, Event: b})
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	records.Send(wire.Record{Kind: wire.KindBegin})
+	spec := guest.Spec{Program: lab.Program, Args: lab.Args, Capabilities: lab.Capabilities}
+	ready := make(chan int, 1)
+	p, err := spec.Start(func(o wire.Output) {
+		pid := <-ready
+		ready <- pid
+		fd := 1
+		if o.Stream == "stderr" {
+			fd = 2
+		}
+		collector.Output(pid, fd, o.Text)
+	})
+	if err != nil {
+		return err
+	}
+	ready <- p.PID()
+	p.Input.Close()
+	end := p.Wait()
+	if err := collector.Close(); err != nil {
+		return err
+	}
+	if !end.OK() {
+		records.Send(wire.Record{Kind: wire.KindNote, Text: "the program " + end.String()})
+	}
+	records.Send(wire.Record{Kind: wire.KindEnd})
+	return nil
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"netlinklabs/internal/cache"
+	"netlinklabs/internal/initramfs"
+	"netlinklabs/internal/judge"
+	"netlinklabs/internal/place"
+	"netlinklabs/internal/vm"
+)
+
+// Limits of what exec copies into the VM, and of the VM itself.
+const (
+	execFolder = 64 << 20 // bytes of the working folder
+	execMemory = 512      // MiB
+)
+
+// exec runs a program in the VM as root, in the same folder, with the same
+// environment: what `go test -exec` asks for. Its exit code is the program's.
+func (a *app) exec(args []string) error {
+	var names []string
+	params := map[string][]string{}
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		flag, value, joined := strings.Cut(args[0], "=")
+		if strings.TrimLeft(flag, "-") != "module" {
+			return usagef("exec knows the flag -module, not %s", flag)
+		}
+		args = args[1:]
+		if !joined {
+			if len(args) == 0 {
+				return usagef("-module wants a name")
+			}
+			value, args = args[0], args[1:]
+		}
+		name, rest, _ := strings.Cut(value, ",")
+		names = append(names, name)
+		if rest != "" {
+			params[name] = strings.Split(rest, ",")
+		}
+	}
+	if len(args) == 0 {
+		return usagef("exec wants a program to run: go test -exec \"'%s/bin/lab' exec\" ./...", a.root)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	program, err := filepath.Abs(args[0])
+	if err != nil {
+		return err
+	}
+	p, err := a.vm(os.Getenv("KERNEL"))
+	if err != nil {
+		return err
+	}
+	modules, err := judge.Modules(a.ctx, p.Kernel, a.root, names, func(n string) []string { return params[n] }, a.progress.say)
+	if err != nil {
+		return err
+	}
+	scratch, remove, err := cache.Scratch()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	argv, collect := profiles(args[1:], dir, scratch)
+	const inside = "/job/test"
+	if out := os.Getenv("OUT"); out != "" {
+		// What the program leaves in the folder for the host is asked for by name.
+		if collect, err = collectAll(scratch, out); err != nil {
+			return err
+		}
+	}
+	a.progress.clear()
+	res, err := p.Run(a.ctx, &place.Job{
+		Argv:    append([]string{inside}, argv...),
+		Dir:     dir,
+		Env:     passedOn(os.Environ()),
+		Modules: modules,
+		Memory:  execMemory,
+		Limit:   15 * time.Minute, // the test has its own, shorter one
+		Stdout:  a.out,
+		Stderr:  a.err,
+		Out:     scratch,
+		Files: func(w *initramfs.Writer) {
+			w.Program(inside, program)
+			w.Dir("/tmp", 0o777)
+			w.Tree(dir, dir, execFolder)
+			for _, tool := range []string{"busybox"} {
+				if path, err := lookTool(tool); err == nil {
+					w.Program("/bin/"+tool, path)
+				}
+			}
+			w.Symlink("/bin/sh", "busybox")
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := collect(); err != nil {
+		return err
+	}
+	return a.execEnd(res)
+}
+
+// exitCode ends the tool with the code of the program that it ran.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func (a *app) execEnd(res *vm.Result) error {
+	switch {
+	case res.Verdict == vm.Done && res.Status.Code == 0:
+		return nil
+	case res.Verdict == vm.Done && res.Status.Signal != "":
+		a.note("lab exec: the program was ended by %s", res.Status.Signal)
+		return exitCode(1)
+	case res.Verdict == vm.Done:
+		return exitCode(res.Status.Code)
+	}
+	for _, l := range res.Excerpt {
+		fmt.Fprintln(a.err, "  "+l)
+	}
+	return fmt.Errorf("%s: %s (kernel %s, %s)", res.Verdict, res.Detail, res.Release, res.Accel)
+}
+
+// passedOn leaves out of the environment what would be wrong in the VM.
+func passedOn(env []string) []string {
+	return slices.DeleteFunc(env, func(kv string) bool {
+		k, _, _ := strings.Cut(kv, "=")
+		return slices.Contains([]string{"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "OUT"}, k) ||
+			strings.HasPrefix(k, "XDG_") || strings.HasPrefix(k, "NETLINK_LABS_")
+	})
+}
+
+// profiles redirects the files that a test binary is told to write into the
+// folder for the host, and returns what puts them where they belong.
+func profiles(args []string, dir, scratch string) ([]string, func() error) {
+	outputs := map[string]string{} // name in scratch: path
+	outdir := dir
+	var out []string
+	for _, arg := range args {
+		flag, value, _ := strings.Cut(arg, "=")
+		switch strings.TrimLeft(flag, "-") {
+		case "test.outputdir":
+			outdir = value
+			continue
+		case "test.testlogfile":
+			continue // for the go command's cache, which -exec switches off
+		case "test.coverprofile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace":
+			name := strings.TrimPrefix(strings.TrimLeft(flag, "-"), "test.")
+			outputs[name] = value
+			arg = flag + "=/out/" + name
+		}
+		out = append(out, arg)
+	}
+	return out, func() error {
+		for name, path := range outputs {
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(outdir, path)
+			}
+			b, err := os.ReadFile(filepath.Join(scratch, name))
+			if errors.Is(err, os.ErrNotExist) {
+				continue // a test that fails early writes none
+			}
+			if err == nil {
+				err = os.WriteFile(path, b, 0o644)
+			}
+			if err != nil {
+				return fmt.Errorf("keeping the test's %s: %w", name, err)
+			}
+		}
+		return nil
+	}
+}
+
+// collectAll copies everything that the program left for the host.
+func collectAll(scratch, out string) (func() error, error) {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return nil, err
+	}
+	return func() error { return os.CopyFS(out, os.DirFS(scratch)) }, nil
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+
+// Package judge checks a program against a lab: it builds the check, boots as
+// often as the lab asks, and makes the report.
+package judge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"netlinklabs/internal/initramfs"
+	"netlinklabs/internal/kernel"
+	"netlinklabs/internal/lab"
+	"netlinklabs/internal/place"
+	"netlinklabs/internal/report"
+	"netlinklabs/internal/wire"
+)
+
+// Judge checks programs on one kernel. It may be used by several goroutines at
+// once; checks and modules are built once each.
+type Judge struct {
+	VM   *place.VM
+	Root string       // of the repository
+	Dir  string       // scratch folder for what is built
+	Say  func(string) // progress; may be nil
+
+	mu    sync.Mutex
+	built map[string]func() error // by path of what is built
+}
+
+// once runs build for a path the first time, and returns its error each time.
+func (j *Judge) once(path string, build func() error) error {
+	j.mu.Lock()
+	if j.built == nil {
+		j.built = map[string]func() error{}
+	}
+	f := j.built[path]
+	if f == nil {
+		f = sync.OnceValue(build)
+		j.built[path] = f
+	}
+	j.mu.Unlock()
+	return f()
+}
+
+func (j *Judge) say(format string, args ...any) {
+	if j.Say != nil {
+		j.Say(fmt.Sprintf(format, args...))
+	}
+}
+
+// BuildCheck builds the lab's check, unless that was done, and returns its path.
+func (j *Judge) BuildCheck(ctx context.Context, l *lab.Lab) (string, error) {
+	path := filepath.Join(j.Dir, l.Name+".check")
+	return path, j.once(path, func() error { return lab.BuildCheck(ctx, l, path) })
+}
+
+// Modules builds or finds the modules that are asked for: those of kmod/, or the
+// kernel's own with what they depend on. params are by module's name.
+func (j *Judge) Modules(ctx context.Context, names []string, params func(name string) []string) ([]place.Module, error) {
+	return Modules(ctx, j.VM.Kernel, j.Root, names, params, j.Say)
+}
+
+// Modules is the Judge's method for who has no Judge.
+func Modules(ctx context.Context, k *kernel.Prepared, root string, names []string, params func(string) []string, say func(string)) ([]place.Module, error) {
+	var out []place.Module
+	for _, name := range names {
+		dir := filepath.Join(root, "kmod", name)
+		if isDir(dir) {
+			ko, err := k.BuildModule(ctx, dir, say)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, place.Module{Name: name, Path: ko, Params: strings.Join(params(name), " ")})
+			continue
+		}
+		stock, err := k.Modules(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range stock {
+			pm := place.Module{Name: m.Name, Path: m.Path}
+			if m.Name == name {
+				pm.Params = strings.Join(params(name), " ")
+			}
+			out = append(out, pm)
+		}
+	}
+	return out, nil
+}
+
+// Describe returns what a check in the VM must know of the lab.
+func Describe(l *lab.Lab) *wire.Lab {
+	w := &wire.Lab{Number: l.Number, Name: l.Name, Title: l.Meta.Title, Keys: l.Meta.Keys,
+		Capabilities: l.Meta.Capabilities, Program: wire.ProgramPath, Boots: l.Meta.Boots}
+	for _, s := range l.Meta.Steps {
+		w.Steps = append(w.Steps, wire.LabStep{Title: s.Title, Points: s.Points, Read: s.Read})
+	}
+	return w
+}
+
+// Earlier is what a boot leaves for the boots behind it, in the file
+// wire.EarlierDir/NAME.json.
+type Earlier struct {
+	Verdict string        `json:"verdict"`
+	Records []wire.Record `json:"records"`
+	Console string        `json:"console"`
+}
+
+// Check judges the executable program. The error is for checks that could not be
+// made; a place that failed is an outcome of the report.
+func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.Report, error) {
+	if l.Err != nil {
+		return nil, l.Err
+	}
+	if ok, err := j.VM.Kernel.AtLeast(l.Meta.KernelMin); err != nil || !ok {
+		return nil, fmt.Errorf("lab %d needs Linux %s or newer, this is %s: choose another with KERNEL=", l.Number, l.Meta.KernelMin, j.VM.Kernel.Release)
+	}
+	check, err := j.BuildCheck(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := j.Modules(ctx, l.Meta.Modules, l.Meta.ModuleParams)
+	if err != nil {
+		return nil, err
+	}
+	desc := Describe(l)
+	earlier := map[string]Earlier{}
+	for i, boot := range l.Meta.Boots {
+		last := i == len(l.Meta.Boots)-1
+		desc.Boot = boot
+		var records []wire.Record
+		var output bytes.Buffer
+		builder := report.NewBuilder(desc)
+		j.say("lab %d: running on %s", l.Number, j.VM.Kernel.Release)
+		res, err := j.VM.Run(ctx, &place.Job{
+			Argv:    []string{wire.CheckPath, "-test.v"},
+			Dir:     filepath.Dir(wire.CheckPath),
+			Modules: modules,
+			Lab:     desc,
+			Stdout:  &output, Stderr: &output,
+			Record: func(r wire.Record) {
+				records = append(records, r)
+				builder.Add(r)
+			},
+			Files: func(w *initramfs.Writer) {
+				w.Program(wire.ProgramPath, program)
+				w.File(wire.CheckPath, 0o700, check)
+				w.Dir(wire.EarlierDir, 0o700)
+				for name, e := range earlier {
+					if b, err := json.Marshal(e); err == nil {
+						w.Data(wire.EarlierDir+"/"+name+".json", 0o600, b)
+					}
+				}
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		if last || res.Verdict.Environment() {
+			return builder.Finish(res, output.String()), nil
+		}
+		earlier[boot] = Earlier{Verdict: res.Verdict.String(), Records: records, Console: string(res.Console)}
+	}
+	panic("unreachable: a lab has at least one boot")
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+
+// Package place is where a job runs: today a throw-away VM, made for the job and
+// gone with it. It puts kernel, modules and files together, boots, and hands the
+// job's output, records and files to the caller.
+package place
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"netlinklabs/internal/initramfs"
+	"netlinklabs/internal/kernel"
+	"netlinklabs/internal/vm"
+	"netlinklabs/internal/wire"
+)
+
+// VM makes throw-away VMs of one kind.
+type VM struct {
+	Kernel  *kernel.Prepared
+	Guest   string       // path of the guest program, PID 1
+	Accel   string       // "auto", "kvm" or "tcg"
+	State   string       // folder for slots and what is known of KVM
+	Say     func(string) // for what the user may want to know; may be nil
+	Console io.Writer    // gets the kernel's console as it comes; may be nil
+}
+
+// Job is what is to be done in the VM.
+type Job struct {
+	Argv    []string
+	Dir     string
+	Env     []string
+	Modules []Module
+	// Files adds what the job needs to the initramfs; may be nil.
+	Files  func(*initramfs.Writer)
+	Lab    *wire.Lab // description for a check; may be nil
+	Limit  time.Duration
+	Stdout io.Writer // may be nil, and so may the next ones
+	Stderr io.Writer
+	Record func(wire.Record)
+	Out    string // folder for the files that the job leaves
+
+	// Terminal makes the job interactive; Ready is then called with a writer to it.
+	Terminal   bool
+	Rows, Cols uint16
+	Ready      func(*wire.Writer)
+	Memory     int // MiB; 0 is the usual
+}
+
+// Module is a kernel module to be loaded before the job starts.
+type Module struct {
+	Name   string
+	Path   string // the .ko file on the host
+	Params string // as insmod takes them
+}
+
+// Run boots a VM for the job and waits for its end. See vm.Run about errors.
+func (p *VM) Run(ctx context.Context, j *Job) (*vm.Result, error) {
+	var nonce wire.Nonce
+	_, _ = rand.Read(nonce[:])
+	arch, err := kernel.HostArch()
+	if err != nil {
+		return nil, err
+	}
+	initrd, err := p.pack(j, nonce, arch)
+	if err != nil {
+		return nil, err
+	}
+	defer initrd.Close()
+	qemu, err := exec.LookPath(arch.QEMU)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s is not installed: run make setup", vm.ErrQEMU, arch.QEMU)
+	}
+	files := map[string]*bytes.Buffer{}
+	var fileErr error
+	r, err := vm.Run(ctx, vm.Machine{
+		QEMU: qemu, CPU: arch.CPU, Kernel: p.Kernel.Image(), Initrd: initrd, Nonce: nonce,
+		Args: append([]string{"-machine", arch.Machine, "-serial", "chardev:console"}, arch.ResultArgs...),
+		Append: "console=" + arch.Console + " " + arch.PanicOnHang + " quiet panic=-1 oops=panic " +
+			"cryptomgr.notests nowatchdog rcupdate.rcu_cpu_stall_suppress=1",
+		Memory: j.Memory, Accel: p.Accel, State: p.State, Limit: j.Limit, Ready: j.Ready, Console: p.Console, Say: p.Say,
+		Frame: func(t wire.Type, b []byte) {
+			switch t {
+			case wire.Stdout:
+				write(j.Stdout, b)
+			case wire.Stderr:
+				write(j.Stderr, b)
+			case wire.Line:
+				var rec wire.Record
+				if json.Unmarshal(b, &rec) == nil && j.Record != nil {
+					j.Record(rec)
+				}
+			case wire.File:
+				name, content, _ := bytes.Cut(b, []byte{0})
+				if err := receive(files, j.Out, string(name), content); err != nil {
+					fileErr = err
+				}
+			}
+		},
+	})
+	if err == nil && fileErr != nil {
+		return r, fmt.Errorf("keeping a file of the job: %w", fileErr)
+	}
+	return r, err
+}
+
+func write(w io.Writer, b []byte) {
+	if w != nil {
+		_, _ = w.Write(b)
+	}
+}
+
+// receive collects the pieces of a file and writes it when the empty one comes.
+func receive(files map[string]*bytes.Buffer, dir, name string, piece []byte) error {
+	if dir == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
+		return nil
+	}
+	b := files[name]
+	if b == nil {
+		b = new(bytes.Buffer)
+		files[name] = b
+	}
+	if len(piece) > 0 {
+		b.Write(piece)
+		return nil
+	}
+	return os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644)
+}
+
+// pack writes the initramfs into memory: nothing is left behind, however we end.
+func (p *VM) pack(j *Job, nonce wire.Nonce, arch kernel.Arch) (*os.File, error) {
+	fd, err := unix.MemfdCreate("initramfs", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("making room for the initramfs: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "initramfs")
+	w := initramfs.NewWriter(f)
+	w.File(wire.GuestPath, 0o755, p.Guest)
+	job := wire.Job{Version: wire.Version, Nonce: nonce, Line: "/dev/" + arch.Result,
+		Argv: j.Argv, Dir: j.Dir, Env: j.Env, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
+	for _, m := range j.Modules {
+		path := wire.ModuleDir + "/" + filepath.Base(m.Path)
+		w.File(path, 0o644, m.Path)
+		job.Modules = append(job.Modules, wire.Module{Name: m.Name, Path: path, Params: m.Params})
+	}
+	// The job's folder can be passed, so that the program in it can be run by the
+	// user it is confined to, but not listed.
+	w.Dir(filepath.Dir(wire.JobPath), 0o711)
+	b, err := json.Marshal(job)
+	if err == nil {
+		w.Data(wire.JobPath, 0o600, b)
+	}
+	if j.Lab != nil && err == nil {
+		lab := *j.Lab
+		lab.Modules = job.Modules
+		if b, err = json.Marshal(lab); err == nil {
+			w.Data(wire.LabPath, 0o600, b)
+		}
+	}
+	if j.Files != nil {
+		j.Files(w)
+	}
+	if e := w.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
