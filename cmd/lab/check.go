@@ -195,10 +195,28 @@ func (a *app) predict(l *lab.Lab, w lab.Workspace, src source) error {
 	if !src.work || !a.terminal {
 		return nil
 	}
-	note, err := w.Update(l, func(s *lab.State) error { return lab.AskPredictions(os.Stdin, a.out, l, s) })
+	st, note, err := w.State(l)
+	if err != nil {
+		return err
+	}
 	if note != "" {
 		a.note("%s", note)
 	}
+	// Reading cannot be interrupted, but waiting for it can.
+	asked := make(chan error, 1)
+	go func() { asked <- lab.AskPredictions(os.Stdin, a.out, l, st) }()
+	select {
+	case err = <-asked:
+	case <-a.ctx.Done():
+		err = a.ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	_, err = w.Update(l, func(s *lab.State) error {
+		s.Predictions = st.Predictions
+		return nil
+	})
 	return err
 }
 

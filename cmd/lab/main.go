@@ -110,6 +110,7 @@ func run() int {
 	a.progress.clear()
 	var code *lab.CodeError
 	var usage usageError
+	var exit exitCode
 	switch {
 	case err == nil:
 		return 0
@@ -124,6 +125,8 @@ func run() int {
 	case errors.As(err, &usage):
 		fmt.Fprintln(a.err, "lab:", err)
 		return 2
+	case errors.As(err, &exit):
+		return int(exit)
 	default:
 		fmt.Fprintln(a.err, "lab:", err)
 		return 2

@@ -25,17 +25,18 @@ import (
 // Judge checks programs on one kernel. It may be used by several goroutines at
 // once; checks and modules are built once each.
 type Judge struct {
-	VM   *place.VM
-	Root string       // of the repository
-	Dir  string       // scratch folder for what is built
-	Say  func(string) // progress; may be nil
+	VM      *place.VM
+	Root    string // of the repository
+	Dir     string // scratch folder for what is built
+	Builder *lab.Builder
+	Say     func(string) // progress; may be nil
 
 	mu    sync.Mutex
 	built map[string]func() error // by path of what is built
 }
 
-// once runs build for a path the first time, and returns its error each time.
-func (j *Judge) once(path string, build func() error) error {
+// Once runs build for a path the first time, and returns its error each time.
+func (j *Judge) Once(path string, build func() error) error {
 	j.mu.Lock()
 	if j.built == nil {
 		j.built = map[string]func() error{}
@@ -58,7 +59,7 @@ func (j *Judge) say(format string, args ...any) {
 // BuildCheck builds the lab's check, unless that was done, and returns its path.
 func (j *Judge) BuildCheck(ctx context.Context, l *lab.Lab) (string, error) {
 	path := filepath.Join(j.Dir, l.Name+".check")
-	return path, j.once(path, func() error { return lab.BuildCheck(ctx, l, path) })
+	return path, j.Once(path, func() error { return j.Builder.Check(ctx, l, path) })
 }
 
 // Modules builds or finds the modules that are asked for: those of kmod/, or the
@@ -77,7 +78,11 @@ func Modules(ctx context.Context, k *kernel.Prepared, root string, names []strin
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, place.Module{Name: name, Path: ko, Params: strings.Join(params(name), " ")})
+			data, err := os.ReadFile(ko)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, place.Module{Name: name, Data: data, Params: strings.Join(params(name), " ")})
 			continue
 		}
 		stock, err := k.Modules(name)
@@ -85,8 +90,8 @@ func Modules(ctx context.Context, k *kernel.Prepared, root string, names []strin
 			return nil, err
 		}
 		for _, m := range stock {
-			pm := place.Module{Name: m.Name, Path: m.Path}
-			if m.Name == name {
+			pm := place.Module{Name: m.Name, Data: m.Data}
+			if m.Name == strings.ReplaceAll(name, "-", "_") {
 				pm.Params = strings.Join(params(name), " ")
 			}
 			out = append(out, pm)

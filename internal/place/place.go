@@ -60,7 +60,7 @@ type Job struct {
 // Module is a kernel module to be loaded before the job starts.
 type Module struct {
 	Name   string
-	Path   string // the .ko file on the host
+	Data   []byte // the .ko file
 	Params string // as insmod takes them
 }
 
@@ -149,8 +149,8 @@ func (p *VM) pack(j *Job, nonce wire.Nonce, arch kernel.Arch) (*os.File, error) 
 	job := wire.Job{Version: wire.Version, Nonce: nonce, Line: "/dev/" + arch.Result,
 		Argv: j.Argv, Dir: j.Dir, Env: j.Env, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
 	for _, m := range j.Modules {
-		path := wire.ModuleDir + "/" + filepath.Base(m.Path)
-		w.File(path, 0o644, m.Path)
+		path := wire.ModuleDir + "/" + m.Name + ".ko"
+		w.Data(path, 0o644, m.Data)
 		job.Modules = append(job.Modules, wire.Module{Name: m.Name, Path: path, Params: m.Params})
 	}
 	// The job's folder can be passed, so that the program in it can be run by the

@@ -90,6 +90,8 @@ type Report struct {
 	Kernel   string   `json:"kernel,omitempty"`
 	Accel    string   `json:"accel,omitempty"`
 	Seconds  float64  `json:"seconds"`
+	// MaxRSS is the most memory that QEMU held, in bytes.
+	MaxRSS int64 `json:"max_rss,omitempty"`
 }
 
 // Builder collects the records of a check as they come.
@@ -128,7 +130,7 @@ func (b *Builder) Add(r wire.Record) {
 // kernel that did not complain: the absence of anything is never a pass.
 func (b *Builder) Finish(r *vm.Result, output string) *Report {
 	rep := &Report{Version: Version, Lab: b.lab.Number, Name: b.lab.Name, Title: b.lab.Title,
-		Answers: b.answers, Notes: b.notes, Where: "vm", Kernel: r.Release, Accel: r.Accel, Seconds: r.Total.Seconds()}
+		Answers: b.answers, Notes: b.notes, Where: "vm", Kernel: r.Release, Accel: r.Accel, Seconds: r.Total.Seconds(), MaxRSS: r.MaxRSS}
 	failed := false
 	for i, s := range b.lab.Steps {
 		st := Step{N: i + 1, Title: s.Title, Of: s.Points, Read: s.Read, State: StepNotTried}

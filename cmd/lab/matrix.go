@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"netlinklabs/internal/judge"
+	"netlinklabs/internal/kernel"
+	"netlinklabs/internal/lab"
+)
+
+// moduleDirs are the folders of the project's kernel modules.
+func moduleDirs(root string) []string {
+	builds, _ := filepath.Glob(filepath.Join(root, "kmod", "*", "Kbuild"))
+	var dirs []string
+	for _, b := range builds {
+		dirs = append(dirs, filepath.Dir(b))
+	}
+	return dirs
+}
+
+// moduleTests runs the tests of a kernel module on a kernel, and returns their output.
+func (a *app) moduleTests(dir, spec string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	// -count=1 is implied: the go command does not cache what -exec ran.
+	cmd := exec.CommandContext(a.ctx, "go", "test", "-v", "-timeout=10m",
+		"-exec", fmt.Sprintf("'%s' exec -module %s", self, filepath.Base(dir)), "./"+filepath.ToSlash(rel(a.root, dir))+"/...")
+	cmd.Dir = a.root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly", "KERNEL="+spec)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	return out.String(), err
+}
+
+func rel(base, path string) string {
+	if r, err := filepath.Rel(base, path); err == nil {
+		return r
+	}
+	return path
+}
+
+// matrix runs the modules' tests and the labs' solutions on several kernels.
+func (a *app) matrix(args []string) error {
+	if len(args) == 0 {
+		args = kernel.Series()
+	}
+	var table [][]string
+	head := []string{"kernel", "release"}
+	for _, d := range moduleDirs(a.root) {
+		head = append(head, filepath.Base(d))
+	}
+	for _, l := range a.cat.Labs {
+		head = append(head, fmt.Sprintf("lab %d", l.Number))
+	}
+	table = append(table, head)
+	var problems []string
+	for _, spec := range args {
+		j, remove, err := a.judge(spec)
+		if err != nil {
+			return err
+		}
+		quiet(j)
+		row := []string{spec, j.VM.Kernel.Release}
+		cell := func(name string, f func() error) {
+			a.progress.say(fmt.Sprintf("%s: %s", spec, name))
+			start := time.Now()
+			state := "ok"
+			if err := f(); err != nil {
+				state = "FAILED"
+				problems = append(problems, fmt.Sprintf("%s on %s: %v", name, spec, err))
+			}
+			row = append(row, fmt.Sprintf("%s %.1fs", state, time.Since(start).Seconds()))
+		}
+		for _, dir := range moduleDirs(a.root) {
+			cell(filepath.Base(dir), func() error {
+				out, err := a.moduleTests(dir, spec)
+				if err == nil && !strings.Contains(out, "--- PASS") {
+					err = errNoRuns
+				}
+				if err != nil {
+					return fmt.Errorf("%w\n%s", err, out)
+				}
+				return nil
+			})
+		}
+		for _, l := range a.cat.Labs {
+			cell(fmt.Sprintf("lab %d", l.Number), func() error { return a.solves(j, l) })
+		}
+		remove()
+		if a.ctx.Err() != nil {
+			return a.ctx.Err()
+		}
+		table = append(table, row)
+	}
+	a.progress.clear()
+	writeTable(a.out, table)
+	for _, p := range problems {
+		fmt.Fprintf(a.out, "\n%s\n", strings.TrimRight(p, "\n"))
+	}
+	if len(problems) > 0 {
+		return errNotPassed
+	}
+	return nil
+}
+
+// solves checks a lab's solution.
+func (a *app) solves(j *judge.Judge, l *lab.Lab) error {
+	if l.Err != nil {
+		return l.Err
+	}
+	t := trial{lab: l, name: "solution", dir: l.Path("solution")}
+	bad, err := t.try(a.ctx, j)
+	if err == nil && bad != "" {
+		err = errors.New(bad)
+	}
+	return err
+}
+
+// writeTable writes rows in columns as wide as their widest cell.
+func writeTable(w io.Writer, rows [][]string) {
+	width := map[int]int{}
+	for _, r := range rows {
+		for i, c := range r {
+			width[i] = max(width[i], len(c))
+		}
+	}
+	for _, r := range rows {
+		var b strings.Builder
+		for i, c := range r {
+			fmt.Fprintf(&b, "%-*s  ", width[i], c)
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"netlinklabs/internal/initramfs"
+	"netlinklabs/internal/judge"
+	"netlinklabs/internal/lab"
+	"netlinklabs/internal/place"
+	"netlinklabs/internal/trace"
+	"netlinklabs/internal/vm"
+	"netlinklabs/internal/wire"
+)
+
+// runLab runs a lab's program in the VM and shows its output and the kernel's
+// side of it as they happen.
+func (a *app) runLab(args []string) error {
+	if len(args) == 0 {
+		return usagef("run takes the number of a lab, and arguments for the program")
+	}
+	l, err := a.lab(args[0])
+	if err != nil {
+		return err
+	}
+	w, err := a.workspace()
+	if err != nil {
+		return err
+	}
+	src, err := a.source(l, w)
+	if err != nil {
+		return err
+	}
+	if err := a.predict(l, w, src); err != nil {
+		return err
+	}
+	return a.runSource(l, src, args[1:])
+}
+
+// runSource runs a program with the timeline live.
+func (a *app) runSource(l *lab.Lab, src source, args []string) error {
+	live := trace.NewLive(a.out, 0, wire.ProgramPath, trace.Style{Width: a.width, Color: a.colour, ASCII: a.terminal && !utf8Locale()})
+	res, err := a.program(l, src, args, func(e trace.Event) {
+		a.progress.clear()
+		live.Add(e)
+	})
+	if err != nil {
+		return err
+	}
+	live.Close()
+	return a.runEnd(l, res)
+}
+
+// program builds a lab's program and runs it in the VM without judging it. event
+// gets the trace as it comes, with the lines that the program prints in it.
+func (a *app) program(l *lab.Lab, src source, args []string, event func(trace.Event)) (*vm.Result, error) {
+	j, remove, err := a.judge(os.Getenv("KERNEL"))
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	a.progress.say(fmt.Sprintf("lab %d: building", l.Number))
+	program, err := src.build(a.ctx, j.Builder, j.Dir, "program")
+	if err != nil {
+		return nil, err
+	}
+	modules, err := j.Modules(a.ctx, l.Meta.Modules, l.Meta.ModuleParams)
+	if err != nil {
+		return nil, err
+	}
+	desc := judge.Describe(l)
+	desc.Args = args
+	a.progress.say(fmt.Sprintf("lab %d: booting %s", l.Number, j.VM.Kernel.Release))
+	var fault error
+	res, err := j.VM.Run(a.ctx, &place.Job{
+		Argv:    []string{wire.GuestPath, "run"},
+		Dir:     filepath.Dir(wire.ProgramPath),
+		Modules: modules,
+		Lab:     desc,
+		Stderr:  a.err,
+		Record: func(r wire.Record) {
+			switch r.Kind {
+			case wire.KindEvent:
+				var e trace.Event
+				if err := json.Unmarshal(r.Event, &e); err != nil {
+					fault = fmt.Errorf("an event from the VM: %w", err)
+					return
+				}
+				event(e)
+			case wire.KindNote:
+				a.note("%s", r.Text)
+			case wire.KindFault:
+				fault = fmt.Errorf("%s", r.Text)
+			}
+		},
+		Files: func(w *initramfs.Writer) { w.Program(wire.ProgramPath, program) },
+	})
+	if err == nil {
+		err = fault
+	}
+	return res, err
+}
+
+// runEnd says how a run ended and where.
+func (a *app) runEnd(l *lab.Lab, res *vm.Result) error {
+	fmt.Fprintf(a.out, "\nkernel %s, vm, %s, %.1f s      judge it: make lab-%d check\n", res.Release, res.Accel, res.Total.Seconds(), l.Number)
+	if res.Verdict == vm.Done && res.Status.Code == 0 {
+		return nil
+	}
+	for _, line := range res.Excerpt {
+		fmt.Fprintln(a.out, "  "+line)
+	}
+	if res.Verdict.Environment() || res.Verdict == vm.Done {
+		return fmt.Errorf("%s: %s", res.Verdict, res.Detail)
+	}
+	fmt.Fprintf(a.out, "%s: %s\n", res.Verdict, res.Detail)
+	return errNotPassed
+}
+
+// utf8Locale tells whether the terminal can be expected to show more than ASCII.
+func utf8Locale() bool {
+	for _, v := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if s := strings.ToLower(os.Getenv(v)); s != "" {
+			return strings.Contains(s, "utf-8") || strings.Contains(s, "utf8")
+		}
+	}
+	return false
+}
