@@ -105,8 +105,10 @@ func (b *Builder) Program(ctx context.Context, dir, out string) error {
 	defer os.Remove(overlay)
 	return b.goBuild(ctx, root, dir, "", out, "-overlay="+overlay,
 		// The go command would give panics the names that the overlay made
-		// up. This replaces its rewriting of paths by one that matches none.
-		"-gcflags="+ModulePath+"/"+overlayDir+"=-trimpath=/-=>/-",
+		// up. This replaces its rewriting of paths by one that matches none;
+		// with the folder's name in it, for else the build cache would take
+		// the same text in two folders for the same package.
+		fmt.Sprintf("-gcflags=%s/%s=-trimpath=/-%x=>/-", ModulePath, overlayDir, dir),
 		"./"+overlayDir)
 }
 
@@ -178,6 +180,9 @@ func (b *Builder) inspect(dir string) (*build.Package, error) {
 	if file := b.cgoFile(dir, pkg); file != "" {
 		return nil, b.codeError(dir, file, 0, cgoWords)
 	}
+	if len(pkg.GoFiles) == 0 {
+		return nil, fmt.Errorf("there are only tests in %s: a program is a main.go with a func main", dir)
+	}
 	if pkg.Name != "main" {
 		return nil, b.codeError(dir, filepath.Join(dir, pkg.GoFiles[0]), 0,
 			"is of package %s: a program is of package main", pkg.Name)
@@ -214,9 +219,6 @@ func (b *Builder) cgoFile(dir string, pkg *build.Package) string {
 func noGo(dir string, pkg *build.Package) error {
 	if n := len(pkg.IgnoredGoFiles); n > 0 {
 		return fmt.Errorf("no Go file in %s is built for Linux: look at the build constraints of %s", dir, strings.Join(pkg.IgnoredGoFiles, ", "))
-	}
-	if len(pkg.TestGoFiles)+len(pkg.XTestGoFiles) > 0 {
-		return fmt.Errorf("there are only tests in %s: a program is a main.go with a func main", dir)
 	}
 	var below []string
 	for _, pattern := range []string{"*/*.go", "cmd/*/*.go"} {
@@ -323,7 +325,7 @@ func (b *Builder) Check(ctx context.Context, l *Lab, out string) error {
 	text, err := b.run(ctx, b.Root, b.env(true), "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, "./"+l.rel("check"))
 	if err != nil {
 		os.Remove(out)
-		return fmt.Errorf("build the check of lab %d, %s: %w\n%s", l.Number, b.seen(dir), err, b.relative(b.Root, text))
+		return fmt.Errorf("build the check of lab %d, %s: %w\n%s", l.Number, b.seen(dir), err, b.relative(b.Root, dir, text))
 	}
 	if _, err := os.Stat(out); err != nil { // go test -c is content without a test
 		return fmt.Errorf("build the check of lab %d: there is no test in %s", l.Number, b.seen(dir))
@@ -345,7 +347,7 @@ func (b *Builder) goBuild(ctx context.Context, at, dir, module, out string, args
 		return nil
 	}
 	os.Remove(abs)
-	text = b.relative(at, text)
+	text = b.relative(at, dir, text)
 	if module != "" {
 		text += fmt.Sprintf("(built as a part of the module in %s)\n", b.seen(module))
 	}
@@ -392,8 +394,8 @@ func advice(text string) string {
 }
 
 // relative rewrites the paths in the output of a go command that ran in the
-// folder at, and leaves out its headings.
-func (b *Builder) relative(at, text string) string {
+// folder at, for code in the folder dir, and leaves out its headings.
+func (b *Builder) relative(at, dir, text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "# ") {
@@ -403,6 +405,11 @@ func (b *Builder) relative(at, text string) string {
 			path := m[2]
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(at, path)
+			}
+			// The compiler knows the real files below an overlay, the go
+			// command's own messages do not.
+			if filepath.Dir(path) == filepath.Join(at, overlayDir) {
+				path = filepath.Join(dir, filepath.Base(path))
 			}
 			line = m[1] + b.seen(path) + line[len(m[1])+len(m[2]):]
 		}

@@ -152,7 +152,7 @@ var masks = []struct {
 	// What the virtual machine ran on.
 	{regexp.MustCompile(`\b(KVM|TCG|kvm|tcg)\b`), "ACCEL"},
 	// Kernel addresses, with or without 0x, and offsets into functions.
-	{regexp.MustCompile(`\b0x[0-9a-f]{6,}\b`), "ADDRESS"},
+	{regexp.MustCompile(`\b0x[0-9a-f]{9,}\b`), "ADDRESS"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "ADDRESS"},
 	{regexp.MustCompile(`\+0x[0-9a-f]+(/0x[0-9a-f]+)?\b`), "+OFFSET"},
 	// Dates and clock times.
