@@ -1,0 +1,707 @@
+// SPDX-License-Identifier: MIT
+
+package trace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config says what a [Collector] collects. Its zero value is right for a check in a throw-away VM.
+type Config struct {
+	// Dir is where tracefs is mounted. Default: /sys/kernel/tracing. Start does not mount it.
+	Dir string
+
+	// Instance names a trace instance of our own, for a machine on which others trace too. Default: the top-level
+	// buffer, the only one that the kernel prints when it dies (ftrace_dump_on_oops).
+	Instance string
+
+	// Probes names kernel functions beyond those of every trace: [Connect], [Release]. Each costs about 15 ms under
+	// emulation.
+	Probes []string
+
+	// Events names tracepoints beyond those of every trace, "sched:sched_switch", or all of a group, "nlnotify". The
+	// kernel must have them.
+	Events []string
+
+	// Emit is called for each event, live and in order, never by two goroutines at once. It must not call the
+	// Collector.
+	Emit func(Event)
+
+	// Interval is how often the kernel's buffers are read; an event is emitted at most this much after it happened.
+	// Default: 10 ms.
+	Interval time.Duration
+
+	// BufferKB is the size of the kernel's buffer for one CPU. Default: what the kernel has (1408), some 20,000 events.
+	BufferKB int
+
+	// Keep makes Close leave the probes in place: in a VM that is thrown away, removing them is time lost.
+	Keep bool
+
+	// Record, where not nil, is given the formats and the raw pages too, for tests.
+	Record *Recording
+}
+
+// Collector collects the events of this machine's kernel. All of its methods may be called by several goroutines.
+type Collector struct {
+	cfg  Config
+	root string // tracefs
+	dir  string // the buffer: root, or an instance in it
+
+	stop chan struct{}
+	done chan struct{}
+
+	mu       sync.Mutex // guards all below
+	changed  *sync.Cond
+	cpus     []*cpu
+	marker   int // descriptor of trace_marker
+	dec      *decoder
+	unread   []string // enabled events, GROUP/NAME, whose formats have not been read
+	trace    *Trace   // everything emitted
+	pending  []Event  // decoded, but not yet emitted: another CPU may still have an earlier one
+	syncs    int      // markers written
+	seen     int      // the last marker that came out of the buffer
+	misses   map[string]int64
+	enabled  []string // paths of enable files that were written
+	defined  []string // names of probes that were defined
+	err      error    // why collecting ended early
+	closed   bool
+	setUp    time.Duration
+	instance bool
+}
+
+// cpu is one trace_pipe_raw.
+type cpu struct {
+	id, fd int
+	page   []byte
+}
+
+// Start sets up the probes and begins to collect. It needs root and a mounted tracefs. Load modules whose events are
+// wanted before it, or call Enable after.
+//
+// Events come in the order of CLOCK_MONOTONIC; events that are older than Start are dropped.
+func Start(cfg Config) (*Collector, error) {
+	begin := time.Now()
+	if cfg.Dir == "" {
+		cfg.Dir = "/sys/kernel/tracing"
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = 10 * time.Millisecond
+	}
+	c := &Collector{
+		cfg: cfg, root: cfg.Dir, dir: cfg.Dir, marker: -1,
+		stop: make(chan struct{}), done: make(chan struct{}),
+		trace: New(), misses: map[string]int64{},
+	}
+	c.changed = sync.NewCond(&c.mu)
+	if err := c.start(); err != nil {
+		c.tearDown()
+		return nil, err
+	}
+	c.setUp = time.Since(begin)
+	go c.collect()
+	return c, nil
+}
+
+func (c *Collector) start() error {
+	if _, err := os.Stat(filepath.Join(c.root, "kprobe_events")); err != nil {
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			return fmt.Errorf("trace: read %s: permission denied; tracing needs root", c.root)
+		default:
+			return fmt.Errorf("trace: %s has no kprobe_events; mount it first (mount -t tracefs nodev %s), on a kernel with CONFIG_KPROBE_EVENTS", c.root, c.root)
+		}
+	}
+	if c.cfg.Instance != "" {
+		c.dir = filepath.Join(c.root, "instances", c.cfg.Instance)
+		if err := os.Mkdir(c.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("trace: make the trace instance %s: %w", c.cfg.Instance, err)
+		}
+		c.instance = true
+	}
+	if err := c.setClock(); err != nil {
+		return err
+	}
+	if c.cfg.BufferKB > 0 {
+		if err := c.write("buffer_size_kb", strconv.Itoa(c.cfg.BufferKB)); err != nil {
+			return err
+		}
+	}
+	if err := c.define(); err != nil {
+		return err
+	}
+
+	text, err := os.ReadFile(filepath.Join(c.root, "events/header_page"))
+	if err != nil {
+		return fmt.Errorf("trace: %w", err)
+	}
+	header, err := ParseHeaderPage(string(text))
+	if err != nil {
+		return err
+	}
+	c.dec = newDecoder(header, c.format)
+	if c.cfg.Record != nil {
+		c.cfg.Record.HeaderPage = string(text)
+	}
+	if err := c.open(header.Size); err != nil {
+		return err
+	}
+
+	c.unread = []string{"ftrace/print"}
+	if err := c.enable(group, true); err != nil {
+		return err
+	}
+	var events []string
+	for _, call := range systemCalls {
+		events = append(events, "syscalls/sys_enter_"+call, "syscalls/sys_exit_"+call)
+	}
+	events = append(events, otherEvents...)
+	for _, e := range c.cfg.Events {
+		events = append(events, strings.Replace(e, ":", "/", 1))
+	}
+	for _, e := range events {
+		if err := c.enable(e, true); err != nil {
+			return err
+		}
+	}
+	for _, e := range moduleEvents {
+		if err := c.enable(e, false); err != nil {
+			return err
+		}
+	}
+
+	on, err := os.ReadFile(filepath.Join(c.dir, "tracing_on"))
+	if err != nil {
+		return fmt.Errorf("trace: %w", err)
+	}
+	if strings.TrimSpace(string(on)) != "1" {
+		if err := c.write("tracing_on", "1"); err != nil {
+			return err
+		}
+	}
+	// The counters of missed hits never go back: those of an earlier collector are not ours.
+	if _, err := c.newMisses(); err != nil {
+		return err
+	}
+	// Whatever was in the buffer before this marker is not ours either.
+	return c.writeMarker()
+}
+
+// setClock makes the buffer's clock CLOCK_MONOTONIC, which the programs and the checks can read too. Setting it waits
+// 50 ms for all CPUs under emulation, so it is looked at first: trace_clock=mono on the kernel's command line saves that.
+func (c *Collector) setClock() error {
+	clocks, err := os.ReadFile(filepath.Join(c.dir, "trace_clock"))
+	if err != nil {
+		return fmt.Errorf("trace: %w", err)
+	}
+	if strings.Contains(string(clocks), "[mono]") {
+		return nil
+	}
+	return c.write("trace_clock", "mono")
+}
+
+// define makes the probes that do not exist yet. All are written at once: the kernel takes them line by line, and
+// searches its table of symbols for each, which up to 6.1 takes nearly all of the time.
+func (c *Collector) define() error {
+	chosen, err := choose(c.cfg.Probes)
+	if err != nil {
+		return err
+	}
+	existing := ""
+	if _, err := os.Stat(filepath.Join(c.root, "events", group)); err == nil {
+		text, err := os.ReadFile(filepath.Join(c.root, "kprobe_events"))
+		if err != nil {
+			return fmt.Errorf("trace: %w", err)
+		}
+		existing = string(text)
+	}
+	var define, stale strings.Builder
+	for _, p := range chosen {
+		for line := range strings.Lines(p.define()) {
+			name, args := probeLine(line)
+			found, foundArgs := "", ""
+			for old := range strings.Lines(existing) {
+				if n, a := probeLine(old); n == name {
+					found, foundArgs = n, a
+				}
+			}
+			if found != "" && foundArgs == args {
+				continue // left by an earlier collector in this VM
+			}
+			if found != "" {
+				fmt.Fprintf(&stale, "-:%s\n", name)
+			}
+			define.WriteString(line)
+			c.defined = append(c.defined, strings.TrimPrefix(name, group+"/"))
+		}
+	}
+	if stale.Len() > 0 {
+		if err := c.writeTo(filepath.Join(c.root, "kprobe_events"), stale.String()); err != nil {
+			return fmt.Errorf("%w; probes of another version are in use: end the other check, or reboot", err)
+		}
+	}
+	if define.Len() == 0 {
+		return nil
+	}
+	if err := c.writeTo(filepath.Join(c.root, "kprobe_events"), define.String()); err != nil {
+		return fmt.Errorf("%w; %s", err, c.probeError())
+	}
+	return nil
+}
+
+// probeLine takes a line of kprobe_events apart into "GROUP/NAME" and what is probed. The kernel prints back what was
+// written, except for the maximum of active calls.
+func probeLine(line string) (name, rest string) {
+	head, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	_, name, _ = strings.Cut(head, ":")
+	return name, rest
+}
+
+// probeError says which function the kernel did not accept, from its own log.
+func (c *Collector) probeError() string {
+	log, err := os.ReadFile(filepath.Join(c.root, "error_log"))
+	if err != nil || len(log) == 0 {
+		return "is CONFIG_KPROBE_EVENTS set, and has the kernel a symbol for each function?"
+	}
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return "the kernel says: " + strings.Join(lines[max(0, len(lines)-3):], " ")
+}
+
+// Enable begins to collect further events, "GROUP:NAME" or all of a "GROUP": those of a module loaded after Start.
+func (c *Collector) Enable(events ...string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range events {
+		if err := c.enable(strings.Replace(e, ":", "/", 1), true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enable switches on an event, GROUP/NAME, or a GROUP of them.
+func (c *Collector) enable(event string, mandatory bool) error {
+	path := filepath.Join(c.dir, "events", event)
+	file := filepath.Join(path, "enable")
+	err := c.writeTo(file, "1")
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && mandatory:
+		return fmt.Errorf("trace: this kernel has no event %s; is its module loaded, and is the name one of %s?", strings.Replace(event, "/", ":", 1), filepath.Join(c.root, "available_events"))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	c.enabled = append(c.enabled, file)
+	if strings.Contains(event, "/") {
+		c.unread = append(c.unread, event)
+		return nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("trace: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			c.unread = append(c.unread, event+"/"+e.Name())
+		}
+	}
+	clear(c.dec.ignored) // the ID of a module's event may have been that of another's
+	return nil
+}
+
+// format finds the event with this ID. Formats are read only now, when the first event of a kind is met: most kinds
+// never are, and reading 40 of them at the start takes 15 ms under emulation.
+func (c *Collector) format(id int) *Format {
+	want := fmt.Sprintf("\nID: %d\n", id)
+	for i, event := range c.unread {
+		text, err := os.ReadFile(filepath.Join(c.dir, "events", event, "format"))
+		if err != nil || !strings.Contains(string(text), want) {
+			continue
+		}
+		f, err := ParseFormat(string(text))
+		if err != nil {
+			c.fail(err)
+			return nil
+		}
+		c.unread = slices.Delete(c.unread, i, i+1)
+		if c.cfg.Record != nil {
+			c.cfg.Record.Formats = append(c.cfg.Record.Formats, string(text))
+		}
+		return f
+	}
+	return nil // somebody else's event
+}
+
+func (c *Collector) open(pageSize int) error {
+	dirs, err := filepath.Glob(filepath.Join(c.dir, "per_cpu/cpu*"))
+	if err != nil || len(dirs) == 0 {
+		return fmt.Errorf("trace: %s has no buffers in per_cpu", c.dir)
+	}
+	for _, dir := range dirs {
+		id, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), "cpu"))
+		if err != nil {
+			continue
+		}
+		// Not an os.File: the Go runtime would poll it, and wake up for each event.
+		fd, err := openFile(filepath.Join(dir, "trace_pipe_raw"), unix.O_RDONLY|unix.O_NONBLOCK)
+		if err != nil {
+			return err
+		}
+		c.cpus = append(c.cpus, &cpu{id: id, fd: fd, page: make([]byte, pageSize)})
+	}
+	sort.Slice(c.cpus, func(i, j int) bool { return c.cpus[i].id < c.cpus[j].id })
+	c.marker, err = openFile(filepath.Join(c.dir, "trace_marker"), unix.O_WRONLY)
+	return err
+}
+
+// collect reads the buffers until Close. It reads by the clock, not by poll: being woken for each event would double
+// what a traced call costs.
+func (c *Collector) collect() {
+	defer close(c.done)
+	tick := time.NewTicker(c.cfg.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-tick.C:
+		}
+		c.mu.Lock()
+		c.drain()
+		c.mu.Unlock()
+	}
+}
+
+// drain reads all that is in the buffers, and emits what no other CPU can still come before. c.mu is held.
+func (c *Collector) drain() {
+	if c.err != nil || c.closed {
+		return
+	}
+	// What was recorded before this moment is in the buffers already, whichever CPU recorded it.
+	limit := now()
+	n := len(c.pending)
+	for _, cpu := range c.cpus {
+		for {
+			size, err := unix.Read(cpu.fd, cpu.page)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil && err != unix.EAGAIN {
+				c.fail(fmt.Errorf("trace: read the buffer of CPU %d: %w", cpu.id, err))
+				return
+			}
+			if size <= 0 {
+				break
+			}
+			if c.cfg.Record != nil {
+				c.cfg.Record.add(cpu.id, cpu.page[:size])
+			}
+			if c.pending, err = c.dec.page(c.pending, cpu.id, cpu.page[:size]); err != nil {
+				c.fail(err)
+				return
+			}
+		}
+	}
+	if len(c.pending) == n && n == 0 {
+		return
+	}
+	if len(c.cpus) > 1 || len(c.pending) > n {
+		slices.SortStableFunc(c.pending, byTime)
+	}
+	ready := len(c.pending)
+	if len(c.cpus) > 1 {
+		ready = sort.Search(len(c.pending), func(i int) bool { return c.pending[i].Time > limit })
+	}
+	emitted := false
+	for _, e := range c.pending[:ready] {
+		if e.Name == "print" {
+			c.mark(e.Text("buf"))
+			continue
+		}
+		if c.seen == 0 {
+			continue // older than Start
+		}
+		c.emit(e)
+		emitted = true
+	}
+	c.pending = slices.Delete(c.pending, 0, ready)
+	if emitted {
+		c.changed.Broadcast()
+	}
+}
+
+func (c *Collector) emit(e Event) {
+	e.Seq = len(c.trace.events) + 1
+	c.trace.Add(e)
+	if c.cfg.Emit != nil {
+		c.cfg.Emit(e)
+	}
+}
+
+func byTime(a, b Event) int {
+	switch {
+	case a.Time < b.Time:
+		return -1
+	case a.Time > b.Time:
+		return 1
+	}
+	return 0
+}
+
+// now is CLOCK_MONOTONIC, the clock of the buffer.
+func now() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic(err) // the clock exists on every Linux
+	}
+	return ts.Nano()
+}
+
+// Output puts a line that a program printed into the stream. task is the program's process ID, fd 1 or 2.
+func (c *Collector) Output(task, fd int, line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// Its place is after all that is in the buffers now.
+	c.pending = append(c.pending, Event{Time: now(), CPU: -1, Task: task, Name: Output}.With("fd", fd).With("text", line))
+}
+
+// Sync returns when every event that happened before the call has been emitted. It writes a marker into the buffer and
+// reads until the marker comes out: no waiting for time to pass.
+func (c *Collector) Sync() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sync()
+}
+
+func (c *Collector) sync() error {
+	if c.closed {
+		return errors.New("trace: the collector is closed")
+	}
+	if err := c.writeMarker(); err != nil {
+		return err
+	}
+	// A marker is in its buffer when the write returns, so the first reading finds it. Only where the buffer overran
+	// meanwhile can it be gone; then the next one is found.
+	for try := 0; c.seen < c.syncs && c.err == nil; try++ {
+		if try == 100 {
+			return fmt.Errorf("trace: a marker written to %s/trace_marker never came out: has something else stopped the trace, or does it read the same buffer?", c.dir)
+		}
+		if try > 0 {
+			runtime.Gosched()
+			if err := c.writeMarker(); err != nil {
+				return err
+			}
+		}
+		c.drain()
+	}
+	if c.err != nil {
+		return c.err
+	}
+	misses, err := c.newMisses()
+	if err != nil {
+		return err
+	}
+	for _, e := range misses {
+		c.emit(e)
+	}
+	if len(misses) > 0 {
+		c.changed.Broadcast()
+	}
+	return nil
+}
+
+const markerText = "netlink-labs marker "
+
+func (c *Collector) writeMarker() error {
+	c.syncs++
+	text := markerText + strconv.Itoa(os.Getpid()) + " " + strconv.Itoa(c.syncs)
+	if _, err := unix.Write(c.marker, []byte(text)); err != nil {
+		return fmt.Errorf("trace: write to %s/trace_marker: %w", c.dir, err)
+	}
+	return nil
+}
+
+// mark notes that a marker has come out of the buffer. Those of an earlier collector carry another process ID.
+func (c *Collector) mark(text string) {
+	rest, ok := strings.CutPrefix(strings.TrimSpace(text), markerText+strconv.Itoa(os.Getpid())+" ")
+	if n, err := strconv.Atoi(rest); ok && err == nil && n <= c.syncs {
+		c.seen = max(c.seen, n)
+	}
+}
+
+// newMisses returns an event for each probe that was hit without being recorded since the last call.
+func (c *Collector) newMisses() ([]Event, error) {
+	text, err := os.ReadFile(filepath.Join(c.root, "kprobe_profile"))
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	var events []Event
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) != 3 {
+			continue
+		}
+		n, err := strconv.ParseInt(words[2], 10, 64)
+		if err != nil || n <= c.misses[words[0]] {
+			continue
+		}
+		events = append(events, Event{Time: now(), CPU: -1, Name: Missed}.With("probe", words[0]).With("count", n-c.misses[words[0]]))
+		c.misses[words[0]] = n
+	}
+	return events, nil
+}
+
+// Trace returns the model of everything that happened up to now.
+func (c *Collector) Trace() (*Trace, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.sync(); err != nil {
+		return nil, err
+	}
+	return New(c.trace.events...), nil
+}
+
+// WaitFor returns when cond is true of the trace so far: at once, or after the event that makes it so. cond is called
+// again after each batch of events; it must neither keep the Trace nor call the Collector.
+func (c *Collector) WaitFor(ctx context.Context, cond func(*Trace) bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wake := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.changed.Broadcast()
+	})
+	defer wake()
+	for {
+		switch {
+		case cond(c.trace):
+			return nil
+		case c.err != nil:
+			return c.err
+		case c.closed:
+			return errors.New("trace: the collector was closed before what was waited for happened")
+		case ctx.Err() != nil:
+			return fmt.Errorf("trace: what was waited for did not happen: %w", context.Cause(ctx))
+		}
+		c.changed.Wait()
+	}
+}
+
+// SetUp is the time that Start took.
+func (c *Collector) SetUp() time.Duration { return c.setUp }
+
+// fail ends collecting; the next call that can return an error returns this one.
+func (c *Collector) fail(err error) {
+	if c.err == nil {
+		c.err = err
+		c.changed.Broadcast()
+	}
+}
+
+// Close emits what is left and ends the collection. It removes the probes unless Config.Keep is set.
+func (c *Collector) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	err := c.sync()
+	c.closed = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+
+	close(c.stop)
+	<-c.done
+	return errors.Join(err, c.tearDown())
+}
+
+// tearDown undoes what start has done so far.
+func (c *Collector) tearDown() error {
+	for _, cpu := range c.cpus {
+		unix.Close(cpu.fd)
+	}
+	if c.marker >= 0 {
+		unix.Close(c.marker)
+	}
+	if c.cfg.Keep {
+		return nil
+	}
+	var errs []error
+	for _, file := range slices.Backward(c.enabled) {
+		if err := c.writeTo(file, "0"); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(c.defined) > 0 {
+		var remove strings.Builder
+		for _, name := range c.defined {
+			if _, err := os.Stat(filepath.Join(c.root, "events", group, name)); err == nil {
+				fmt.Fprintf(&remove, "-:%s/%s\n", group, name)
+			}
+		}
+		if remove.Len() > 0 {
+			if err := c.writeTo(filepath.Join(c.root, "kprobe_events"), remove.String()); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if c.instance {
+		if err := os.Remove(c.dir); err != nil {
+			errs = append(errs, fmt.Errorf("trace: remove the trace instance: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Collector) write(file, text string) error {
+	return c.writeTo(filepath.Join(c.dir, file), text)
+}
+
+// writeTo writes text to a control file of tracefs, in one write.
+func (c *Collector) writeTo(path, text string) error {
+	fd, err := openFile(path, unix.O_WRONLY|unix.O_APPEND)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for {
+		_, err = unix.Write(fd, []byte(text))
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		if len(text) > 40 {
+			text = text[:40] + " ..."
+		}
+		return fmt.Errorf("trace: write %q to %s: %w", text, path, err)
+	}
+	return nil
+}
+
+func openFile(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return -1, &fs.PathError{Op: "trace: open", Path: path, Err: err}
+		}
+		return fd, nil
+	}
+}

@@ -1,0 +1,583 @@
+// SPDX-License-Identifier: MIT
+
+package trace
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Trace is what a kernel was seen to do, in order: the events, and what they say about processes, sockets and calls.
+// It grows event by event, so that the same code draws a finished run and a live one.
+type Trace struct {
+	events []Event
+	infos  []info // of each event
+	losses Losses
+
+	tasks    map[int]*task
+	procs    map[int]*process // by process ID, the latest
+	byAddr   map[uint64]*Socket
+	bySk     map[uint64]*Socket
+	sockets  []*Socket
+	made     int // sockets so far
+	calls    []*Call
+	messages []*Message
+	byID     map[uint64]*Message
+	echo     map[uint64]bool // struct sock of the module's own sockets
+}
+
+// info is what was known when an event came.
+type info struct {
+	owner   *process // whose thread was running; nil for events that the kernel did not make
+	call    *Call    // the call that the event enters or leaves
+	parent  *Call    // the innermost call of the task that was under way, other than call
+	message *Message
+	socket  *Socket
+}
+
+type task struct {
+	proc *process
+	open []*Call // the calls under way, outermost first
+}
+
+type process struct {
+	pid    int
+	parent *process
+	began  int // Seq of the event that made it; 0 if it is older than the trace
+	tasks  map[int]bool
+	fds    map[int]*Socket
+	exit   Event // its last thread ended
+}
+
+// Losses says what the trace lacks. A check that finds any must not pass: what it asks about may be what was lost.
+type Losses struct {
+	Events  int            // events overwritten in the buffer before they were read
+	Unknown bool           // some were, and the kernel did not count them
+	Probes  map[string]int // hits of a probe that were not recorded, by its name
+}
+
+// Any reports whether anything is missing.
+func (l Losses) Any() bool { return l.Events > 0 || l.Unknown || len(l.Probes) > 0 }
+
+// String says what is missing, in words; "" if nothing is.
+func (l Losses) String() string {
+	var parts []string
+	switch {
+	case l.Events > 0 && l.Unknown:
+		parts = append(parts, fmt.Sprintf("more than %d events were overwritten before they could be read", l.Events))
+	case l.Unknown:
+		parts = append(parts, "events were overwritten before they could be read")
+	case l.Events > 0:
+		parts = append(parts, fmt.Sprintf("%d events were overwritten before they could be read", l.Events))
+	}
+	var names []string
+	for name := range l.Probes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		parts = append(parts, fmt.Sprintf("%d hits of %s were not recorded", l.Probes[name], name))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Socket is one Netlink socket. Sockets are told apart by the kernel's own pointers, so that a descriptor number that
+// is used again, or passed on, does not mislead. Its methods may be called on nil.
+type Socket struct {
+	ID       int    // 1, 2 ... in the order of creation
+	Protocol int    // -1 for one that is older than the trace
+	Net      uint64 // the network namespace, as a kernel pointer: equal or not is all it tells
+	PID      int    // the process that made it
+	FD       int    // its descriptor in that process; -1 where unknown
+
+	Port  uint32 // the port ID given to it; 0 while unbound
+	Auto  bool   // the kernel chose the port (autobind)
+	Bound Event  // the netlink_insert that gave it
+
+	Created  Event // netlink_create
+	Closed   Event // close(2) of FD by that process
+	Released Event // netlink_release, where traced: the last descriptor is gone
+
+	owner     *process
+	addr, sk  uint64
+	connected bool
+}
+
+// String names the socket: by its port, or by its descriptor while it has none.
+func (s *Socket) String() string {
+	switch {
+	case s == nil:
+		return "a socket unknown"
+	case s.Port != 0:
+		return "port " + portNumber(s.Port)
+	case s.FD >= 0:
+		return fmt.Sprintf("fd %d", s.FD)
+	}
+	return "an unbound socket"
+}
+
+// portNumber prints a port ID the way programs see it: the kernel's own choices beyond the first are negative.
+func portNumber(port uint32) string {
+	return fmt.Sprint(int32(port))
+}
+
+// Call is a function of the kernel, or a system call, that a task entered and, mostly, left. The zero Call stands for
+// one that did not happen.
+type Call struct {
+	Name    string // "netlink_sendmsg"; for a system call its own name, "sendto"
+	Task    int
+	Syscall string  // for a function of the kernel: the system call that led to it, "" where that was not traced
+	Socket  *Socket // nil where there is none, or it is unknown
+	Entry   Event   // with the arguments
+	Return  Event   // with "ret"; the zero Event while the call lasts
+	Ret     int64   // what it returned: a count of bytes, a descriptor, 0, or -errno
+
+	owner  *process
+	parent *Call
+	to     uint32
+	toSet  bool
+}
+
+// Seen reports whether the call happened.
+func (c Call) Seen() bool { return c.Entry.Seen() }
+
+// Returned reports whether the call has come back.
+func (c Call) Returned() bool { return c.Return.Seen() }
+
+// Err returns the error that the call returned, a [syscall.Errno], or nil. It is nil too for a call that has not
+// returned.
+func (c Call) Err() error {
+	if c.Returned() && c.Ret < 0 && c.Ret >= -4095 {
+		return syscall.Errno(-c.Ret)
+	}
+	return nil
+}
+
+// To returns the port ID that a message was sent to, or that a socket was connected to. For netlink_sendmsg and the
+// system calls that lead to it, it is what the kernel really did with it (netlink_unicast's argument), whether the
+// address was given with the message, by connect(2) before, or not at all.
+func (c Call) To() (port uint32, known bool) { return c.to, c.toSet }
+
+// String describes the call in one line, with its result.
+func (c Call) String() string {
+	if !c.Seen() {
+		return "(no such call)"
+	}
+	s := c.Name
+	if c.Socket != nil {
+		s += "(" + c.Socket.String() + ")"
+	}
+	if c.toSet {
+		s += " to " + portName(c.to)
+	}
+	switch {
+	case !c.Returned():
+		return s + ", not returned"
+	case c.Err() != nil:
+		return s + " -> " + errnoName(c.Ret)
+	}
+	return fmt.Sprintf("%s -> %d", s, c.Ret)
+}
+
+// errnoName names what a kernel function returned: "ECONNREFUSED" for -111.
+func errnoName(ret int64) string {
+	if name := unix.ErrnoName(syscall.Errno(-ret)); name != "" {
+		return name
+	}
+	switch -ret { // include/linux/errno.h: never seen by a program, the system call is started again
+	case 512:
+		return "ERESTARTSYS"
+	case 513:
+		return "ERESTARTNOINTR"
+	case 514:
+		return "ERESTARTNOHAND"
+	}
+	return fmt.Sprintf("error %d", -ret)
+}
+
+// portName names a destination.
+func portName(port uint32) string {
+	if port == 0 {
+		return "kernel (port 0)"
+	}
+	return "port " + portNumber(port)
+}
+
+// Message is one Netlink message that reached nlecho, and what became of it.
+type Message struct {
+	ID      uint64 // the module's own number for it
+	Input   Event  // its header and its first bytes, as the kernel got them; zero if the bytes were no message
+	Reject  Event  // it was refused, or zero
+	Waits   Events
+	Wakes   Events
+	Replies Events // one for each answer, "ret" being what netlink_unicast returned
+	Done    Event  // zero while it is being answered
+	Call    Call   // the netlink_sendmsg that carried it; zero for one that the module sent to itself
+
+	owner *process
+	call  *Call
+}
+
+// PortID is the sender's, by the kernel's own word (NETLINK_CB(skb).portid), whatever the header says.
+func (m *Message) PortID() uint32 {
+	if m.Input.Seen() {
+		return uint32(m.Input.Uint("portid"))
+	}
+	return uint32(m.Reject.Uint("portid"))
+}
+
+// Data returns the first bytes of the message, at most 64, the header included.
+func (m *Message) Data() []byte {
+	data := m.Input.Bytes("data")
+	return data[:min(len(data), int(m.Input.Uint("data_len")))]
+}
+
+// New returns the Trace of these events, in the order of their times.
+func New(events ...Event) *Trace {
+	t := &Trace{
+		tasks: map[int]*task{}, procs: map[int]*process{},
+		byAddr: map[uint64]*Socket{}, bySk: map[uint64]*Socket{},
+		byID: map[uint64]*Message{}, echo: map[uint64]bool{},
+	}
+	if !slices.IsSortedFunc(events, byTime) {
+		events = slices.Clone(events)
+		slices.SortStableFunc(events, byTime)
+	}
+	for _, e := range events {
+		t.Add(e)
+	}
+	return t
+}
+
+// Events returns all events, those of strangers included.
+func (t *Trace) Events() Events { return t.events }
+
+// Lost says what is missing from the trace.
+func (t *Trace) Lost() Losses { return t.losses }
+
+// Sockets returns every Netlink socket that was seen, those of strangers included, in the order of creation.
+func (t *Trace) Sockets() []*Socket { return t.sockets }
+
+// Add appends an event, which must not be older than the last.
+func (t *Trace) Add(e Event) {
+	var in info
+	if e.CPU >= 0 && e.Name != Lost {
+		k := t.task(e.Task)
+		in.owner = k.proc
+		t.follow(e, k, &in)
+	} else {
+		t.note(e, &in)
+	}
+	t.events = append(t.events, e)
+	t.infos = append(t.infos, in)
+}
+
+// note takes in an event that was not made by the kernel in a task.
+func (t *Trace) note(e Event, in *info) {
+	switch e.Name {
+	case Lost:
+		if n := e.Int("events"); n > 0 {
+			t.losses.Events += int(n)
+		} else {
+			t.losses.Unknown = true
+		}
+	case Missed:
+		if t.losses.Probes == nil {
+			t.losses.Probes = map[string]int{}
+		}
+		t.losses.Probes[e.Text("probe")] += int(e.Int("count"))
+	default:
+		in.owner = t.procs[e.Task]
+	}
+}
+
+// follow takes in an event that task k made.
+func (t *Trace) follow(e Event, k *task, in *info) {
+	if e.IRQ {
+		return // the task was only interrupted
+	}
+	if n := len(k.open); n > 0 {
+		in.parent = k.open[n-1]
+	}
+	switch e.Name {
+	case NewTask:
+		t.newTask(e, k)
+	case Exec:
+		t.exec(e, k, in)
+	case Exit:
+		t.exit(e, k)
+	case Create:
+		t.create(e, k, in)
+	case Release:
+		if s := t.byAddr[e.Uint("sock")]; s != nil {
+			s.Released = e
+			in.socket = s
+			t.forget(s)
+		}
+	case Bind, Connect, Sendmsg, Recvmsg, Insert, Unicast:
+		t.enter(e, k, in, e.Name)
+	case Bind + ret, Connect + ret, Sendmsg + ret, Recvmsg + ret, Insert + ret, Unicast + ret:
+		t.leave(e, k, in, strings.TrimSuffix(e.Name, ret))
+	case EchoInput, EchoReject, EchoWait, EchoWake, EchoReply, EchoDone:
+		t.echoed(e, k, in)
+	default:
+		if name, ok := strings.CutPrefix(e.Name, "sys_enter_"); ok {
+			k.open = k.open[:0] // a task is in one system call at most: what is still open has lost its return
+			in.parent = nil
+			t.enter(e, k, in, name)
+		} else if name, ok := strings.CutPrefix(e.Name, "sys_exit_"); ok {
+			t.leave(e, k, in, name)
+		}
+	}
+}
+
+// task returns the task with this ID. One that is older than the trace counts as a process of its own: which one it
+// belongs to no event tells.
+func (t *Trace) task(id int) *task {
+	k := t.tasks[id]
+	if k == nil {
+		p := t.procs[id]
+		if p == nil {
+			p = t.process(id, nil, 0)
+		}
+		k = &task{proc: p}
+		t.tasks[id] = k
+		p.tasks[id] = true
+	}
+	return k
+}
+
+func (t *Trace) process(pid int, parent *process, began int) *process {
+	p := &process{pid: pid, parent: parent, began: began, tasks: map[int]bool{}, fds: map[int]*Socket{}}
+	t.procs[pid] = p
+	return p
+}
+
+func (t *Trace) newTask(e Event, k *task) {
+	id := int(e.Int("pid"))
+	p := k.proc
+	if e.Uint("clone_flags")&unix.CLONE_THREAD == 0 {
+		p = t.process(id, k.proc, e.Seq)
+		for fd, s := range k.proc.fds {
+			p.fds[fd] = s
+		}
+	}
+	p.tasks[id] = true
+	t.tasks[id] = &task{proc: p}
+}
+
+// exec: all other threads of the process have ended, and the one that called it has taken the process's ID.
+func (t *Trace) exec(e Event, k *task, in *info) {
+	pid, old := int(e.Int("pid")), int(e.Int("old_pid"))
+	k.open = nil
+	if pid != old {
+		if was := t.tasks[old]; was != nil && was != k {
+			k.proc = was.proc
+			in.owner = was.proc
+			delete(was.proc.tasks, old)
+			delete(t.tasks, old)
+		}
+	}
+	k.proc.tasks[pid] = true
+}
+
+func (t *Trace) exit(e Event, k *task) {
+	k.open = nil
+	delete(k.proc.tasks, e.Task)
+	delete(t.tasks, e.Task)
+	if len(k.proc.tasks) == 0 {
+		k.proc.exit = e
+	}
+}
+
+func (t *Trace) newSocket(addr uint64, owner *process) *Socket {
+	if old := t.byAddr[addr]; old != nil {
+		t.forget(old)
+	}
+	t.made++
+	s := &Socket{ID: t.made, Protocol: -1, PID: owner.pid, FD: -1, owner: owner, addr: addr}
+	t.sockets = append(t.sockets, s)
+	t.byAddr[addr] = s
+	return s
+}
+
+// forget: the kernel may use the socket's memory again.
+func (t *Trace) forget(s *Socket) {
+	if t.byAddr[s.addr] == s {
+		delete(t.byAddr, s.addr)
+	}
+	if t.bySk[s.sk] == s {
+		delete(t.bySk, s.sk)
+	}
+}
+
+func (t *Trace) create(e Event, k *task, in *info) {
+	s := t.newSocket(e.Uint("sock"), k.proc)
+	s.Protocol, s.Net, s.Created = int(e.Int("protocol")), e.Uint("net"), e
+	in.socket = s
+	if in.parent != nil && in.parent.Name == "socket" {
+		in.parent.Socket = s
+	}
+}
+
+// enter opens a call.
+func (t *Trace) enter(e Event, k *task, in *info, name string) {
+	c := &Call{Name: name, Task: e.Task, Entry: e, owner: k.proc, parent: in.parent}
+	for p := in.parent; p != nil && c.Syscall == ""; p = p.parent {
+		if p.isSyscall() {
+			c.Syscall = p.Name
+		}
+	}
+	k.open = append(k.open, c)
+	t.calls = append(t.calls, c)
+	in.call = c
+
+	switch name {
+	case Bind, Connect, Sendmsg, Recvmsg:
+		s := t.byAddr[e.Uint("sock")]
+		if s == nil {
+			s = t.newSocket(e.Uint("sock"), k.proc)
+		}
+		if sk := e.Uint("sk"); sk != 0 {
+			s.sk = sk
+			t.bySk[sk] = s
+		}
+		c.Socket = s
+	case Insert:
+		c.Socket = t.bySk[e.Uint("sk")]
+		if c.Socket == nil && in.parent != nil && in.parent.Socket != nil { // autobind in a connect(2) that is not probed
+			c.Socket = in.parent.Socket
+			c.Socket.sk = e.Uint("sk")
+			t.bySk[c.Socket.sk] = c.Socket
+		}
+	case Unicast:
+		c.Socket = t.bySk[e.Uint("ssk")]
+		c.send(uint32(e.Uint("portid")))
+		if in.parent != nil && in.parent.Name == Sendmsg {
+			in.parent.send(c.to)
+			if up := in.parent.parent; up != nil && up.isSyscall() {
+				up.send(c.to)
+			}
+		}
+	default: // a system call
+		if e.Has("fd") {
+			c.Socket = k.proc.fds[int(int32(e.Int("fd")))]
+		}
+	}
+
+	switch name {
+	case Sendmsg:
+		if e.Int("namelen") >= unix.SizeofSockaddrNetlink {
+			c.send(uint32(e.Uint("to")))
+		} else if !c.Socket.connected && c.Socket.Created.Seen() {
+			c.send(0) // the default destination of a socket that was never connected
+		}
+	case Connect:
+		c.send(uint32(e.Uint("portid")))
+	case "close":
+		if s := c.Socket; s != nil {
+			delete(k.proc.fds, s.FD)
+			if s.owner == k.proc {
+				s.Closed = e
+			}
+		}
+	}
+	in.socket = c.Socket
+}
+
+func (c *Call) send(to uint32) { c.to, c.toSet = to, true }
+
+func (c *Call) isSyscall() bool { return strings.HasPrefix(c.Entry.Name, "sys_enter_") }
+
+// leave closes a call. Calls that were opened later and are still open have lost their return; a return without entry
+// belongs to a call that is older than the trace.
+func (t *Trace) leave(e Event, k *task, in *info, name string) {
+	i := len(k.open) - 1
+	for i >= 0 && k.open[i].Name != name {
+		i--
+	}
+	if i < 0 {
+		return
+	}
+	c := k.open[i]
+	k.open = k.open[:i]
+	c.Return, c.Ret = e, e.Int("ret")
+	in.call, in.parent, in.socket = c, c.parent, c.Socket
+
+	s := c.Socket
+	if s == nil {
+		return
+	}
+	switch name {
+	case "socket":
+		if c.Ret < 0 {
+			t.discard(s)
+			c.Socket = nil
+			return
+		}
+		s.FD = int(c.Ret)
+		k.proc.fds[s.FD] = s
+	case Insert:
+		if c.Ret == 0 {
+			s.Port, s.Bound = uint32(c.Entry.Uint("portid")), c.Entry
+			s.Auto = c.parent == nil || c.parent.Name != Bind || c.parent.Entry.Uint("portid") == 0
+		}
+	case "connect", Connect:
+		s.connected = s.connected || c.Ret == 0
+	}
+}
+
+// discard takes back a socket that socket(2) then failed to make.
+func (t *Trace) discard(s *Socket) {
+	t.forget(s)
+	t.sockets = slices.DeleteFunc(t.sockets, func(x *Socket) bool { return x == s })
+}
+
+// echoed takes in an event of nlecho. The first event of a message comes in the task that sent it; the later ones may
+// come in another, and are known by the message's number.
+func (t *Trace) echoed(e Event, k *task, in *info) {
+	id := e.Uint("id")
+	m := t.byID[id]
+	first := e.Name == EchoInput || e.Name == EchoReject && (m == nil || m.Done.Seen() || m.Reject.Seen() || !m.Input.Seen())
+	if m == nil || first {
+		m = &Message{ID: id, owner: k.proc}
+		for i := len(k.open) - 1; i >= 0; i-- {
+			if k.open[i].Name == Sendmsg {
+				// Only the outermost message came from the program: those inside it the module sent itself.
+				if e.Uint("portid") != 0 {
+					m.call = k.open[i]
+				}
+				break
+			}
+		}
+		t.messages = append(t.messages, m)
+		t.byID[id] = m
+	}
+	in.message = m
+	switch e.Name {
+	case EchoInput:
+		m.Input = e
+		t.echo[e.Uint("sk")] = true
+	case EchoReject:
+		m.Reject = e
+	case EchoWait:
+		m.Waits = append(m.Waits, e)
+	case EchoWake:
+		m.Wakes = append(m.Wakes, e)
+	case EchoReply:
+		m.Replies = append(m.Replies, e)
+	case EchoDone:
+		m.Done = e
+	}
+}
+
+// sameFile reports whether the file that was executed is the one meant. A program in a mount namespace of its own is
+// executed by another path than the one outside: then the last element must do.
+func sameFile(executed, file string) bool {
+	return executed == file || filepath.Base(executed) == filepath.Base(file)
+}

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: MIT
+
+package trace
+
+import (
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lane is one side of the timeline.
+type Lane int
+
+// The two lanes.
+const (
+	ProgramLane Lane = iota // what the program did, and what was returned to it
+	KernelLane              // what the kernel did
+)
+
+// Arrow is where a step leads.
+type Arrow int
+
+// The arrows of a timeline.
+const (
+	NoArrow   Arrow = iota
+	Into            // from the program into the kernel: a send begins, and the next steps run inside it
+	Back            // from the kernel back to the program: that send returns
+	Delivered       // from the kernel to one of the program's sockets, which queues the message
+)
+
+// Step is one line of a timeline.
+type Step struct {
+	Seq   int   // of the event that it shows
+	Time  int64 // nanoseconds on CLOCK_MONOTONIC
+	Lane  Lane
+	Arrow Arrow
+	// Depth says how many sends are under way that the step stands inside: 0 outside of any, 1 in the kernel's callback
+	// inside a sendmsg, 2 and more where the callback sends to itself.
+	Depth  int
+	Text   string
+	Failed bool // an error was returned, or something was lost
+	Output bool // Text is a line that the program printed
+}
+
+// Timeline returns the steps of the program's run.
+func (p *Program) Timeline() []Step {
+	if p.root == nil {
+		return nil
+	}
+	s := stepper{t: p.trace, p: p}
+	for i := range p.trace.events {
+		if p.includes(i) {
+			s.add(i)
+		}
+	}
+	s.flush()
+	place(p, s.steps)
+	sort.SliceStable(s.steps, func(i, j int) bool { return s.steps[i].Time < s.steps[j].Time })
+	return s.steps
+}
+
+// place gives printed lines the time at which they were written: what reads the program's output is woken only later.
+// The bytes of the lines and of the writes are counted for that. Where a line cannot be matched its own time stays.
+func place(p *Program, steps []Step) {
+	type written struct {
+		end  int64
+		time int64
+	}
+	writes := map[int64][]written{} // by descriptor
+	for _, c := range p.Calls("write") {
+		fd := int64(int32(c.Entry.Int("fd")))
+		if fd != 1 && fd != 2 || c.Ret <= 0 {
+			continue
+		}
+		end := c.Ret
+		if w := writes[fd]; len(w) > 0 {
+			end += w[len(w)-1].end
+		}
+		writes[fd] = append(writes[fd], written{end, c.Entry.Time})
+	}
+	bytes := map[int64]int64{}
+	for i := range steps {
+		if !steps[i].Output {
+			continue
+		}
+		e := p.trace.at(steps[i].Seq)
+		fd := e.Int("fd")
+		bytes[fd] += int64(len(e.Text("text"))) + 1
+		w := writes[fd]
+		at := sort.Search(len(w), func(i int) bool { return w[i].end >= bytes[fd] })
+		if at < len(w) && w[at].time < steps[i].Time {
+			steps[i].Time = w[at].time
+		}
+	}
+}
+
+// at returns the event with this Seq.
+func (t *Trace) at(seq int) Event {
+	if i := t.index(seq); i >= 0 {
+		return t.events[i]
+	}
+	return Event{}
+}
+
+// index finds the event with this Seq; -1 if there is none.
+func (t *Trace) index(seq int) int {
+	if i := seq - 1; i >= 0 && i < len(t.events) && t.events[i].Seq == seq {
+		return i // an unbroken stream
+	}
+	for i := range t.events {
+		if t.events[i].Seq == seq {
+			return i
+		}
+	}
+	return -1
+}
+
+// stepper makes steps from the events of one program, one event after another.
+//
+// A call that returns before anything else happens is one line; one with something in it is two. So the line of a call
+// that was just entered is held back until the next event decides.
+type stepper struct {
+	t     *Trace
+	p     *Program
+	steps []Step
+	held  *Call
+	depth int // of the held line
+}
+
+// add takes in event i of the trace.
+func (s *stepper) add(i int) {
+	e, in := s.t.events[i], s.t.infos[i]
+	c := in.call
+	switch e.Name {
+	case Sendmsg, Recvmsg, Bind:
+		if s.p.has(in.owner) {
+			s.flush()
+			s.held, s.depth = c, s.sends(c.parent)
+		}
+	case Sendmsg + ret, Recvmsg + ret, Bind + ret:
+		if c == nil || !s.p.has(in.owner) {
+			return
+		}
+		whole := s.held == c
+		if whole {
+			s.held = nil
+			s.put(c.Entry, ProgramLane, NoArrow, s.sends(c.parent), fmt.Sprintf("%s: %s", begin(c), result(c)), c.Err() != nil)
+			return
+		}
+		arrow := NoArrow
+		if c.Name == Sendmsg {
+			arrow = Back
+		}
+		s.put(e, ProgramLane, arrow, s.sends(c.parent), fmt.Sprintf("%s returns %s", callName(c), result(c)), c.Err() != nil)
+	case "sys_exit_socket":
+		if c != nil && (c.Socket != nil || c.Ret < 0 && c.Entry.Int("family") == unix.AF_NETLINK) {
+			protocol := c.Entry.Int("protocol")
+			if c.Ret < 0 {
+				s.put(c.Entry, ProgramLane, NoArrow, 0, fmt.Sprintf("socket protocol %d: %s", protocol, errnoName(c.Ret)), true)
+			} else {
+				s.put(c.Entry, ProgramLane, NoArrow, 0, fmt.Sprintf("socket protocol %d: fd %d", protocol, c.Ret), false)
+			}
+		}
+	case "sys_exit_connect", "sys_exit_getsockname", "sys_exit_setsockopt", "sys_exit_close":
+		if c != nil && c.Socket != nil {
+			text := fmt.Sprintf("%s %s", c.Name, c.Socket)
+			if c.Name == "connect" && c.toSet {
+				text += " → " + portName(c.to)
+			}
+			if c.Ret < 0 {
+				text += ": " + errnoName(c.Ret)
+			}
+			s.put(c.Entry, ProgramLane, NoArrow, 0, text, c.Ret < 0)
+		}
+	case Connect:
+		if c != nil && c.parent != nil {
+			c.parent.send(c.to)
+		}
+	case Insert + ret:
+		if c != nil && c.Socket != nil && c.Ret == 0 && c.Socket.Auto {
+			s.put(e, KernelLane, NoArrow, s.sends(c.parent), fmt.Sprintf("chooses port %s (autobind)", portNumber(c.Socket.Port)), false)
+		}
+	case Unicast:
+		s.unicast(e, in)
+	case EchoInput, EchoReject, EchoWait, EchoWake, EchoReply, EchoDone:
+		s.echo(e, in)
+	case Signal:
+		s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("signal %s for task %d", signalName(e.Int("sig")), e.Int("pid")), false)
+	case Switch:
+		// Sleeping in state D is seen where a task leaves the processor inside a send.
+		if p := in.parent; e.Int("prev_state")&2 != 0 && p != nil && s.sends(p) > 0 && s.p.has(in.owner) {
+			s.put(e, KernelLane, NoArrow, s.sends(p), "the task sleeps in state D", false)
+		}
+	case NewTask:
+		if e.Uint("clone_flags")&unix.CLONE_THREAD == 0 {
+			s.put(e, ProgramLane, NoArrow, 0, fmt.Sprintf("starts process %d", e.Int("pid")), false)
+		}
+	case Exec:
+		if e.Seq != s.p.Exec.Seq {
+			s.put(e, ProgramLane, NoArrow, 0, "runs "+filepath.Base(e.Text("filename")), false)
+		}
+	case Exit:
+		if in.owner != nil && in.owner.exit.Seq == e.Seq {
+			s.put(e, ProgramLane, NoArrow, 0, "exits", false)
+		}
+	case Output:
+		if s.p.has(in.owner) {
+			s.put(e, ProgramLane, NoArrow, 0, e.Text("text"), false)
+			s.steps[len(s.steps)-1].Output = true
+		}
+	case Lost:
+		text := "events were lost here"
+		if n := e.Int("events"); n > 0 {
+			text = fmt.Sprintf("%d events were lost here", n)
+		}
+		s.put(e, KernelLane, NoArrow, 0, text, true)
+	case Missed:
+		s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("%d hits of %s were not recorded", e.Int("count"), e.Text("probe")), true)
+	}
+}
+
+func (s *stepper) unicast(e Event, in info) {
+	c := in.call
+	if c == nil {
+		return
+	}
+	outer := c.parent
+	switch {
+	case !s.p.has(in.owner) && outer != nil:
+		s.put(e, KernelLane, Delivered, 0, fmt.Sprintf("another process sends to %s", portName(c.to)), false)
+	case outer != nil && outer.Name == Sendmsg:
+		// the line of the send says it
+	case c.to == 0 && outer != nil:
+		s.put(e, KernelLane, NoArrow, s.sends(outer), "sends to port 0: to itself", false)
+	case s.t.echo[c.Entry.Uint("ssk")]:
+		// nlecho_reply will say it, with the result
+	case outer != nil:
+		s.put(e, KernelLane, Delivered, s.sends(outer), fmt.Sprintf("sends to %s", portName(c.to)), false)
+	default:
+		s.put(e, KernelLane, Delivered, 0, fmt.Sprintf("sends to %s", portName(c.to)), false)
+	}
+}
+
+func (s *stepper) echo(e Event, in info) {
+	m := in.message
+	depth := 0
+	if in.parent != nil {
+		depth = s.sends(in.parent)
+	}
+	line := func(arrow Arrow, failed bool, format string, args ...any) {
+		s.put(e, KernelLane, arrow, depth, fmt.Sprintf(format, args...), failed)
+	}
+	switch e.Name {
+	case EchoInput:
+		from := "port " + portNumber(uint32(e.Uint("portid")))
+		if e.Uint("portid") == 0 {
+			from = "itself"
+		}
+		header := ""
+		if e.Uint("pid") != e.Uint("portid") {
+			header = fmt.Sprintf(" (header: %s)", portNumber(uint32(e.Uint("pid"))))
+		}
+		line(NoArrow, false, "gets %d bytes from %s%s", e.Int("nlmsg_len"), from, header)
+	case EchoReject:
+		line(NoArrow, true, "refuses %d bytes: %s", e.Int("skb_len"), rejectReason(e.Int("reason")))
+	case EchoWait:
+		if e.Int("hold") != 0 {
+			line(NoArrow, false, "waits to be released")
+		} else if e.Int("delay_ms") > 0 {
+			line(NoArrow, false, "waits %d ms", e.Int("delay_ms"))
+		}
+	case EchoWake:
+		if n := len(m.Waits); n > 0 && (m.Waits[n-1].Int("hold") != 0 || m.Waits[n-1].Int("delay_ms") > 0) {
+			line(NoArrow, false, "goes on")
+		}
+	case EchoReply:
+		n := fmt.Sprint(e.Int("n") + 1)
+		if total := m.Input.Int("replies"); total > 0 {
+			n = fmt.Sprintf("%d of %d", e.Int("n")+1, total)
+		}
+		to := "port " + portNumber(uint32(e.Uint("to")))
+		if e.Uint("to") == 0 {
+			to = "itself"
+		}
+		if err := e.Int("ret"); err < 0 {
+			line(NoArrow, true, "reply %s to %s: %s", n, to, errnoName(err))
+		} else {
+			line(Delivered, false, "reply %s to %s", n, to)
+		}
+	case EchoDone:
+		line(NoArrow, false, "done, %d sent", e.Int("sent"))
+	}
+}
+
+// rejectReason says why nlecho refused a message (kmod/nlecho, enum of reasons).
+func rejectReason(reason int64) string {
+	switch reason {
+	case 1:
+		return "too short for a header"
+	case 2:
+		return "nlmsg_len is less than a header"
+	case 3:
+		return "nlmsg_len is more than what came"
+	case 4:
+		return "the answer would go to port 0, for ever"
+	case 5:
+		return "no memory"
+	}
+	return fmt.Sprintf("reason %d", reason)
+}
+
+func signalName(sig int64) string {
+	if name := unix.SignalName(unix.Signal(sig)); name != "" {
+		return name
+	}
+	return fmt.Sprint(sig)
+}
+
+// sends counts the messages on their way to the kernel that c is, or is inside of.
+func (s *stepper) sends(c *Call) int {
+	n, inside := 0, false
+	for ; c != nil; c = c.parent {
+		switch {
+		case c.Name == Sendmsg:
+			n, inside = n+1, true
+		case c.Name == Unicast && c.to == 0 && c.parent != nil && c.parent.Name == Unicast:
+			n++ // the callback sends to itself
+		}
+	}
+	if !inside {
+		return 0
+	}
+	return n
+}
+
+// put appends a step, after the line that was held back.
+func (s *stepper) put(e Event, lane Lane, arrow Arrow, depth int, text string, failed bool) {
+	s.flush()
+	s.steps = append(s.steps, Step{Seq: e.Seq, Time: e.Time, Lane: lane, Arrow: arrow, Depth: depth, Text: text, Failed: failed})
+}
+
+// flush puts out the line that was held back: something happened inside the call.
+func (s *stepper) flush() {
+	c := s.held
+	if c == nil {
+		return
+	}
+	s.held = nil
+	step := Step{Seq: c.Entry.Seq, Time: c.Entry.Time, Lane: ProgramLane, Depth: s.depth, Text: begin(c)}
+	switch c.Name {
+	case Sendmsg:
+		step.Arrow = Into
+	case Recvmsg:
+		step.Text += ": waits"
+	}
+	s.steps = append(s.steps, step)
+}
+
+// callName is what the program called it.
+func callName(c *Call) string {
+	if c.Syscall != "" {
+		return c.Syscall
+	}
+	return strings.TrimPrefix(c.Name, "netlink_")
+}
+
+// begin is the line with which a call begins.
+func begin(c *Call) string {
+	switch c.Name {
+	case Sendmsg:
+		to := "its default destination"
+		if c.toSet {
+			to = portName(c.to)
+		}
+		return fmt.Sprintf("%s %s → %s, %d bytes", callName(c), c.Socket, to, c.Entry.Int("len"))
+	case Bind:
+		port := uint32(c.Entry.Uint("portid"))
+		text := fmt.Sprintf("bind port %s", portNumber(port))
+		if port == 0 {
+			text = "bind, any port"
+		}
+		if groups := c.Entry.Uint("groups"); groups != 0 {
+			text += fmt.Sprintf(", groups %#x", groups)
+		}
+		return text
+	}
+	text := fmt.Sprintf("%s %s", callName(c), c.Socket)
+	if flags := c.Entry.Uint("flags") &^ (unix.MSG_CMSG_CLOEXEC | unix.MSG_DONTWAIT); flags != 0 {
+		text += fmt.Sprintf(", flags %s", messageFlags(flags))
+	}
+	return text
+}
+
+func messageFlags(flags uint64) string {
+	var names []string
+	for _, f := range []struct {
+		bit  uint64
+		name string
+	}{{unix.MSG_PEEK, "PEEK"}, {unix.MSG_TRUNC, "TRUNC"}, {unix.MSG_WAITALL, "WAITALL"}} {
+		if flags&f.bit != 0 {
+			names = append(names, f.name)
+			flags &^= f.bit
+		}
+	}
+	if flags != 0 {
+		names = append(names, fmt.Sprintf("%#x", flags))
+	}
+	return strings.Join(names, "|")
+}
+
+// result is what a call returned, in words.
+func result(c *Call) string {
+	switch {
+	case c.Err() != nil:
+		return errnoName(c.Ret)
+	case c.Name == Bind:
+		return "ok"
+	}
+	return fmt.Sprintf("%d bytes", c.Ret)
+}
+
+// describe is an event in one line of evidence, by the names that the kernel uses.
+func (t *Trace) describe(e Event) string {
+	i := t.index(e.Seq)
+	if i < 0 {
+		return e.Name
+	}
+	c := t.infos[i].call
+	name, isReturn := strings.CutSuffix(e.Name, ret)
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "sys_enter_"), "sys_exit_")
+	if c != nil && (isReturn || strings.HasPrefix(e.Name, "sys_exit_")) {
+		if err := c.Err(); err != nil {
+			return fmt.Sprintf("%s -> %s", name, errnoName(c.Ret))
+		}
+		return fmt.Sprintf("%s -> %d", name, c.Ret)
+	}
+	switch e.Name {
+	case Sendmsg, Recvmsg:
+		text := fmt.Sprintf("%s(%s", name, c.Socket)
+		if c.toSet {
+			text += " to " + portName(c.to)
+		}
+		return fmt.Sprintf("%s, %d bytes)", text, e.Int("len"))
+	case Bind, Connect:
+		return fmt.Sprintf("%s(port %s)", name, portNumber(uint32(e.Uint("portid"))))
+	case Insert, Unicast:
+		return fmt.Sprintf("%s(%s)", name, portName(uint32(e.Uint("portid"))))
+	case EchoInput:
+		return fmt.Sprintf("%s portid=%d nlmsg_pid=%d len=%d", name, e.Uint("portid"), e.Uint("pid"), e.Uint("nlmsg_len"))
+	case EchoReject:
+		return fmt.Sprintf("%s portid=%d: %s", name, e.Uint("portid"), rejectReason(e.Int("reason")))
+	case EchoReply:
+		return fmt.Sprintf("%s n=%d to=%d ret=%d", name, e.Int("n"), e.Uint("to"), e.Int("ret"))
+	case EchoWait, EchoWake, EchoDone:
+		return fmt.Sprintf("%s portid=%d", name, e.Uint("portid"))
+	case Output:
+		return fmt.Sprintf("output %q", e.Text("text"))
+	case Exec:
+		return fmt.Sprintf("%s %s", name, e.Text("filename"))
+	case Signal:
+		return fmt.Sprintf("%s %s for task %d", name, signalName(e.Int("sig")), e.Int("pid"))
+	}
+	if c != nil && c.Socket != nil {
+		return fmt.Sprintf("%s(%s)", name, c.Socket)
+	}
+	return name
+}
