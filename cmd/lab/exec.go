@@ -92,7 +92,6 @@ func (a *app) exec(args []string) error {
 		Out:     scratch,
 		Files: func(w *initramfs.Writer) {
 			w.Program(inside, program)
-			w.Dir("/tmp", 0o777)
 			w.Tree(dir, dir, execFolder)
 			for _, tool := range []string{"busybox"} {
 				if path, err := lookTool(tool); err == nil {

@@ -84,8 +84,6 @@ func mountAll() error {
 		{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
-		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
-		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
 		{"tracefs", "/sys/kernel/tracing", "tracefs", 0, ""},
 		{"cgroup2", "/sys/fs/cgroup", "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 	} {
@@ -100,7 +98,14 @@ func mountAll() error {
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
 		_ = os.Symlink(target, "/dev/"+name)
 	}
-	return os.MkdirAll(wire.OutDir, 0o700)
+	if err := os.MkdirAll(wire.OutDir, 0o700); err != nil {
+		return err
+	}
+	// The root is in memory already, and the job's files may stand below /tmp.
+	if err := os.MkdirAll("/tmp", 0); err != nil {
+		return err
+	}
+	return unix.Chmod("/tmp", 0o1777)
 }
 
 // openLine opens the result channel raw: with output processing on, the terminal
