@@ -45,24 +45,17 @@ func Make(ctx context.Context, path string, waiting func(path string), build fun
 	}
 	defer unlock()
 	defer os.Remove(lock) // while it is held, see Lock
-	if exists(path) { // made by the process that we waited for
+	if exists(path) {     // made by the process that we waited for
 		return nil
 	}
-	// The folder's name is new each time: a child that outlived a killed builder may still write into the old one.
-	stale, err := filepath.Glob(escape(path) + ".tmp-*")
-	if err != nil {
-		return err
-	}
-	for _, old := range stale {
-		if err := os.RemoveAll(old); err != nil {
-			return err
-		}
-	}
+	removeStale(path)
+	defer removeStale(path) // what could not be removed yet
+	// The folder's name is new each time: a child that outlives a killed builder for a moment may still write into
+	// the old one.
 	tmp, err := os.MkdirTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp) // nothing is there any more after the rename
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
@@ -70,6 +63,14 @@ func Make(ctx context.Context, path string, waiting func(path string), build fun
 		return err
 	}
 	return os.Rename(tmp, path)
+}
+
+// removeStale removes the folders of builders that failed or were killed, as far as that works: they do no harm.
+func removeStale(path string) {
+	stale, _ := filepath.Glob(escape(path) + ".tmp-*")
+	for _, old := range stale {
+		os.RemoveAll(old)
+	}
 }
 
 // lockPoll is how often a waiting process looks whether the lock is free: flock(2) cannot be waited for together

@@ -9,10 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Keyring is the file with Debian's archive keys. Debian has it; on Ubuntu the package debian-archive-keyring brings
@@ -245,15 +245,46 @@ Acquire::https::Timeout "20";
 func (a *apt) run(ctx context.Context, line func(string), name string, args ...string) (string, error) {
 	out, err := run(ctx, filepath.Join(a.dir, "debs"), cleanEnv(), line, name, append([]string{"-c", filepath.Join(a.dir, "apt.conf")}, args...)...)
 	var e *Error
-	if errors.As(err, &e) {
+	var f *failure
+	switch {
+	case errors.As(err, &e):
 		e.Fix = "a Debian or Ubuntu machine has it; elsewhere give the folder of a prepared kernel as KERNEL"
+	case errors.As(err, &f):
+		f.output = complaints(f.output)
 	}
 	return out, err
 }
 
-// update reads the package lists of the sources. Sources that fail are passed over: the packages found tell whether it
-// did its work. It returns the complaints.
-func (a *apt) update(ctx context.Context, sources []source) (complaints string, err error) {
+var (
+	failedFetch = regexp.MustCompile(`^(?:Failed to fetch|GPG error:) (\S+) +(.*?)(?: \[IP: .*\])?$`)
+	followUp    = regexp.MustCompile(`^(Some index files failed|Unable to fetch some archives|Sorry, |Problem renaming|Internal Error)`)
+)
+
+// complaints returns the warnings and errors in the output of an apt program, a reason for a fetch that failed once
+// whatever the number of files.
+func complaints(output string) string {
+	var lines, reasons []string
+	for line := range strings.Lines(output) {
+		line = strings.TrimSpace(line)
+		text, isError := strings.CutPrefix(line, "E: ")
+		text, isWarning := strings.CutPrefix(text, "W: ")
+		if !isError && !isWarning || followUp.MatchString(text) {
+			continue
+		}
+		reason := text
+		if m := failedFetch.FindStringSubmatch(text); m != nil {
+			reason, text = m[2], m[1]+": "+m[2]
+		}
+		if !slices.Contains(reasons, reason) {
+			reasons, lines = append(reasons, reason), append(lines, text)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// update reads the package lists of the sources and returns what apt printed. Sources that fail are passed over: the
+// packages found tell whether it did its work.
+func (a *apt) update(ctx context.Context, sources []source) (output string, err error) {
 	var text strings.Builder
 	for _, s := range sources {
 		fmt.Fprintln(&text, s)
@@ -263,16 +294,11 @@ func (a *apt) update(ctx context.Context, sources []source) (complaints string, 
 		return "", err
 	}
 	out, err := a.run(ctx, nil, "apt-get", "-q", "update")
-	var e *Error
-	if ctx.Err() != nil || errors.As(err, &e) {
-		return "", err
+	err = unlessFailed(err)
+	if err == nil && diskFull(errors.New(out)) {
+		err = unix.ENOSPC
 	}
-	for line := range strings.Lines(out) {
-		if strings.HasPrefix(line, "E: ") || strings.HasPrefix(line, "W: ") {
-			complaints += line
-		}
-	}
-	return complaints, nil
+	return out, err
 }
 
 var (
@@ -284,22 +310,23 @@ var (
 // find reads the package lists of one try after the other, until names, given the lists, returns packages. It returns
 // those.
 func (a *apt) find(ctx context.Context, what string, tries [][]source, names func() ([]string, error)) ([]string, error) {
-	var complaints string
+	var output string
 	for _, sources := range tries {
 		more, err := a.update(ctx, sources)
 		if err != nil {
 			return nil, err
 		}
-		complaints += more
+		output += more
 		found, err := names()
 		if err != nil || len(found) > 0 {
 			return found, err
 		}
 	}
-	if complaints == "" {
-		complaints = "no source serves it\n"
+	reasons := complaints(output)
+	if reasons == "" {
+		reasons = "no source serves it"
 	}
-	return nil, &Error{Op: "fetch " + what, Err: errors.New(strings.TrimSpace(complaints)),
+	return nil, &Error{Op: "fetch " + what, Err: errors.New(reasons),
 		Fix: "look at the network (and apt's proxy), or give the folder of a prepared kernel as KERNEL"}
 }
 
@@ -309,7 +336,7 @@ func (a *apt) dependencies(ctx context.Context, match func(string) bool, package
 	out, err := a.run(ctx, nil, "apt-cache", append([]string{"depends", "--recurse", "--important", "--no-conflicts",
 		"--no-breaks", "--no-replaces"}, packages...)...)
 	if err != nil {
-		return nil, nilUnless(ctx, err)
+		return nil, unlessFailed(err)
 	}
 	var found []string
 	for line := range strings.Lines(out) {
@@ -325,7 +352,7 @@ func (a *apt) dependencies(ctx context.Context, match func(string) bool, package
 func (a *apt) closure(ctx context.Context, packages ...string) ([]string, error) {
 	out, err := a.run(ctx, nil, "apt-get", append([]string{"-qq", "-y", "--print-uris", "install"}, packages...)...)
 	if err != nil {
-		return nil, nilUnless(ctx, err)
+		return nil, unlessFailed(err)
 	}
 	var found []string
 	for line := range strings.Lines(out) {
@@ -336,14 +363,13 @@ func (a *apt) closure(ctx context.Context, packages ...string) ([]string, error)
 	return found, nil
 }
 
-// nilUnless drops an error of apt, which tells that a package is not served, but keeps the end of ctx and the want of a
-// program.
-func nilUnless(ctx context.Context, err error) error {
-	var e *Error
-	if ctx.Err() != nil || errors.As(err, &e) {
-		return err
+// unlessFailed drops the error of a program that failed: so apt tells that a package is not served.
+func unlessFailed(err error) error {
+	var f *failure
+	if errors.As(err, &f) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // download fetches the packages; apt checks their hashes. It returns the files.
@@ -354,6 +380,10 @@ func (a *apt) download(ctx context.Context, packages []string) ([]string, error)
 			a.progress(fmt.Sprintf("fetching %s %s (%s)", m[1], m[2], m[3]))
 		}
 	}, "apt-get", append([]string{"-q", "download"}, packages...)...)
+	var f *failure
+	if errors.As(err, &f) && !diskFull(err) {
+		return nil, &Error{Op: "fetch Debian's packages", Err: errors.New(f.output), Fix: "look at the network (and apt's proxy), and try again"}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -362,34 +392,4 @@ func (a *apt) download(ctx context.Context, packages []string) ([]string, error)
 		err = fmt.Errorf("apt-get download fetched %d of %d packages", len(files), len(packages))
 	}
 	return files, err
-}
-
-// unpack unpacks package files into dir, as many at a time as there are CPUs, and removes them.
-func unpack(ctx context.Context, files []string, dir string) error {
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, runtime.NumCPU())
-	errs := make([]error, len(files))
-	for i, f := range files {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			if _, errs[i] = run(ctx, "", cleanEnv(), nil, "dpkg-deb", "-x", f, dir); errs[i] == nil {
-				errs[i] = os.Remove(f)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// cleanEnv is the environment of the programs run here: what they need, with messages in English, and nothing of what
-// make or the user set for other purposes (MAKEFLAGS, KBUILD_*, ARCH, CROSS_COMPILE, APT_CONFIG ...).
-func cleanEnv(more ...string) []string {
-	env := []string{"LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"} {
-		if v, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+v)
-		}
-	}
-	return append(env, more...)
 }

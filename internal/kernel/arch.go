@@ -21,6 +21,7 @@ type Arch struct {
 	ResultArgs  []string // QEMU arguments that make the second port of the chardev with id "res"
 	PanicOnHang string   // kernel parameter that turns an injected NMI into a back-trace; empty: no such thing
 	triplet     string   // of the GNU tools: TRIPLET-gcc
+	headers     string   // what the kernel calls it: the start of its folder below arch/
 	objtool     string   // the suffix of Debian's objtool for this architecture
 }
 
@@ -30,14 +31,14 @@ var arches = []Arch{
 		QEMU: "qemu-system-x86_64", Machine: "pc", CPU: "max",
 		Console: "ttyS0", Result: "ttyS1", ResultArgs: []string{"-serial", "chardev:res"},
 		PanicOnHang: "unknown_nmi_panic",
-		triplet:     "x86_64-linux-gnu", objtool: ".real-x86",
+		triplet:     "x86_64-linux-gnu", headers: "x86", objtool: ".real-x86",
 	},
 	{
 		Name: "arm64", Debian: "arm64",
 		QEMU: "qemu-system-aarch64", Machine: "virt", CPU: "cortex-a72",
 		// The virt machine has one PL011; a PCI serial card's 8250 port is the second.
 		Console: "ttyAMA0", Result: "ttyS0", ResultArgs: []string{"-device", "pci-serial,chardev=res"},
-		triplet: "aarch64-linux-gnu", objtool: ".real-arm64",
+		triplet: "aarch64-linux-gnu", headers: "arm", objtool: ".real-arm64",
 	},
 }
 

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"netlinklabs/internal/cache"
 )
@@ -36,6 +38,17 @@ func hostCompiler(major int) compiler {
 	return compiler{id: "none"}
 }
 
+// olderThan tells whether the compiler's major version is below major; if it does not say, it is not.
+func (c compiler) olderThan(ctx context.Context, major int) bool {
+	out, err := run(ctx, "", cleanEnv(), nil, c.path, "-dumpversion")
+	if err != nil {
+		return false
+	}
+	have, _, _ := strings.Cut(strings.TrimSpace(out), ".")
+	n, err := strconv.Atoi(have)
+	return err == nil && n < major
+}
+
 // A Debian release serves few compilers. One that is newer than the kernel's builds its modules too, as gcc 12 does for
 // 5.10.
 var compilers = []struct {
@@ -55,6 +68,11 @@ func compilerFor(major int) (suite string, gcc int) {
 	}
 	return "sid", major
 }
+
+// forLinking matches what a compiler's packages have for other purposes than to make object files: half of their size.
+var forLinking = regexp.MustCompile(`^usr/share/|/lto|san\.so|\.a$|gprofng`)
+
+func wantCompilerFile(name string) bool { return !forLinking.MatchString(name) }
 
 // fetchCompiler returns the compiler for a kernel that gcc's major version built, out of a root in the cache: a folder
 // with Debian's packages of the compiler and all they need, unpacked only. Its programs are wrapped, see wrapPrograms.
@@ -83,7 +101,7 @@ func fetchCompiler(ctx context.Context, major int, arch Arch, cacheDir string, p
 			return err
 		}
 		progress("unpacking " + gcc)
-		if err := unpack(ctx, debs, tmp); err != nil {
+		if err := unpack(ctx, debs, tmp, wantCompilerFile); err != nil {
 			return err
 		}
 		if err := os.RemoveAll(work); err != nil {

@@ -39,8 +39,8 @@ func explain(ctx context.Context, op, dir string, err error) error {
 	var e *Error
 	switch {
 	case diskFull(err):
-		return &Error{Op: op, Err: err, Fix: fmt.Sprintf("the disk is full: make room in %s (a kernel takes 300 MB, a compiler 250 MB), "+
-			"or set XDG_CACHE_HOME to a folder on another disk", dir)}
+		return &Error{Op: op, Err: fmt.Errorf("the disk of %s: %w", dir, unix.ENOSPC),
+			Fix: "make room (a kernel takes 300 MB, a compiler 300 MB), or set XDG_CACHE_HOME to a folder on another disk"}
 	case errors.As(err, &e):
 		return err
 	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES):

@@ -45,7 +45,7 @@ func fetchKernel(ctx context.Context, s series, arch Arch, dir string, progress 
 	}
 	progress("unpacking kernel " + s.name)
 	headers := filepath.Join(dir, "headers")
-	if err := unpack(ctx, debs, headers); err != nil {
+	if err := unpack(ctx, debs, headers, arch.wantKernelFile); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(work); err != nil {
@@ -55,6 +55,17 @@ func fetchKernel(ctx context.Context, s series, arch Arch, dir string, progress 
 		return fmt.Errorf("in Debian's packages of kernel %s: %w", s.name, err)
 	}
 	return nil
+}
+
+// otherArch matches headers of one architecture in the common headers, two thirds of whose files are of others.
+var otherArch = regexp.MustCompile(`^usr/src/linux-headers-[^/]*-common/arch/([^/]+)/`)
+
+// wantKernelFile tells which files of a kernel's packages serve a purpose here.
+func (a Arch) wantKernelFile(name string) bool {
+	if m := otherArch.FindStringSubmatch(name); m != nil {
+		return strings.HasPrefix(m[1], a.headers)
+	}
+	return !strings.HasPrefix(name, "usr/share/")
 }
 
 // arrange brings the unpacked packages in headers into the form of a prepared kernel in dir.
@@ -76,7 +87,7 @@ func arrange(dir, headers string, arch Arch) error {
 	if err := os.Rename(modules, filepath.Join(dir, "modules")); err != nil {
 		return err
 	}
-	for _, name := range []string{"modules/build", "modules/source", "headers/boot", "headers/lib", "headers/usr/lib/modules", "headers/usr/share"} {
+	for _, name := range []string{"modules/build", "modules/source", "headers/boot", "headers/lib", "headers/usr/lib/modules"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil { // links to where nothing is, and what nobody reads
 			return err
 		}

@@ -156,12 +156,12 @@ func (b *build) key(host compiler) (string, error) {
 	return hashOf(parts...), err
 }
 
-// make builds the sources in src in the new folder work and returns what was printed. Which compiler serves is only
-// known after trying: the host's fails on options it does not know, or the headers' own programs on the host's C
-// library. So when the host's fails on a module of three lines too, the release's own takes over.
+// make builds the sources in src in the new folder work and returns what was printed. The host's compiler is not tried
+// where it is older than the kernel's. Where it is not, only trying tells whether it serves: the headers' own programs
+// may fail on the host's C library. So when the host's fails on a module of three lines too, the release's takes over.
 func (b *build) make(ctx context.Context, host compiler, src, work string, args ...string) (string, error) {
 	memo := filepath.Join(b.cache, "modules", "needs-root-"+hashOf(b.kernel.Release, b.headers, host.id)[:16])
-	if host.path != "" && !isFile(memo) {
+	if host.path != "" && !isFile(memo) && !(wrapped(b.headers) && host.olderThan(ctx, b.gcc)) {
 		b.progress("building " + b.name + " for kernel " + b.kernel.Release)
 		out, err := b.kbuild(ctx, host, src, work, args...)
 		if err == nil || ctx.Err() != nil || diskFull(err) {
