@@ -52,6 +52,8 @@ type process struct {
 	tasks  map[int]bool
 	fds    map[int]*Socket
 	exit   Event // its last thread ended
+
+	executed bool // a file, since it was made
 }
 
 // Losses says what the trace lacks. A check that finds any must not pass: what it asks about may be what was lost.
@@ -119,6 +121,14 @@ func (s *Socket) String() string {
 		return fmt.Sprintf("fd %d", s.FD)
 	}
 	return "an unbound socket"
+}
+
+// at names the socket as it was when e happened: a port that it got later does not count.
+func (s *Socket) at(e Event) string {
+	if s != nil && s.Port != 0 && Before(e, s.Bound) && s.FD >= 0 {
+		return fmt.Sprintf("fd %d", s.FD)
+	}
+	return s.String()
 }
 
 // portNumber prints a port ID the way programs see it: the kernel's own choices beyond the first are negative.
@@ -375,6 +385,7 @@ func (t *Trace) newTask(e Event, k *task) {
 func (t *Trace) exec(e Event, k *task, in *info) {
 	pid, old := int(e.Int("pid")), int(e.Int("old_pid"))
 	k.open = nil
+	k.proc.executed = true
 	if pid != old {
 		if was := t.tasks[old]; was != nil && was != k {
 			k.proc = was.proc

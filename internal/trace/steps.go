@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -166,7 +169,7 @@ func (s *stepper) add(i int) {
 		}
 	case "sys_exit_connect", "sys_exit_getsockname", "sys_exit_setsockopt", "sys_exit_close":
 		if c != nil && c.Socket != nil {
-			text := fmt.Sprintf("%s %s", c.Name, c.Socket)
+			text := fmt.Sprintf("%s %s", c.Name, c.Socket.at(c.Entry))
 			if c.Name == "connect" && c.toSet {
 				text += " → " + portName(c.to)
 			}
@@ -194,21 +197,22 @@ func (s *stepper) add(i int) {
 		if p := in.parent; e.Int("prev_state")&2 != 0 && p != nil && s.sends(p) > 0 && s.p.has(in.owner) {
 			s.put(e, KernelLane, NoArrow, s.sends(p), "the task sleeps in state D", false)
 		}
-	case NewTask:
-		if e.Uint("clone_flags")&unix.CLONE_THREAD == 0 {
-			s.put(e, ProgramLane, NoArrow, 0, fmt.Sprintf("starts process %d", e.Int("pid")), false)
-		}
 	case Exec:
 		if e.Seq != s.p.Exec.Seq {
-			s.put(e, ProgramLane, NoArrow, 0, "runs "+filepath.Base(e.Text("filename")), false)
+			s.put(e, ProgramLane, NoArrow, 0, fmt.Sprintf("process %d runs %s", e.Int("pid"), filepath.Base(e.Text("filename"))), false)
 		}
 	case Exit:
-		if in.owner != nil && in.owner.exit.Seq == e.Seq {
+		// Of the processes that never executed anything (Go's runtime makes one to try out a kernel feature) no step tells.
+		switch q := in.owner; {
+		case q == nil || q.exit.Seq != e.Seq:
+		case q == s.p.root:
 			s.put(e, ProgramLane, NoArrow, 0, "exits", false)
+		case q.executed:
+			s.put(e, ProgramLane, NoArrow, 0, fmt.Sprintf("process %d exits", q.pid), false)
 		}
 	case Output:
 		if s.p.has(in.owner) {
-			s.put(e, ProgramLane, NoArrow, 0, e.Text("text"), false)
+			s.put(e, ProgramLane, NoArrow, 0, "prints "+quote(e.Text("text")), false)
 			s.steps[len(s.steps)-1].Output = true
 		}
 	case Lost:
@@ -359,6 +363,30 @@ func (s *stepper) flush() {
 	s.steps = append(s.steps, step)
 }
 
+// quote makes a printed line fit for a picture: control characters become visible, and where there are many alike, or
+// very much text, they are cut short.
+func quote(text string) string {
+	const most = 120
+	var b strings.Builder
+	for n := 0; text != ""; n++ {
+		if n == most {
+			b.WriteString("...")
+			break
+		}
+		r, size := utf8.DecodeRuneInString(text)
+		alike := 1
+		for !unicode.IsPrint(r) && strings.HasPrefix(text[alike*size:], text[:size]) {
+			alike++
+		}
+		b.WriteString(strings.Trim(strconv.Quote(text[:size]), `"`))
+		if alike > 1 {
+			fmt.Fprintf(&b, "(%d times)", alike)
+		}
+		text = text[alike*size:]
+	}
+	return `"` + b.String() + `"`
+}
+
 // callName is what the program called it.
 func callName(c *Call) string {
 	if c.Syscall != "" {
@@ -375,7 +403,7 @@ func begin(c *Call) string {
 		if c.toSet {
 			to = portName(c.to)
 		}
-		return fmt.Sprintf("%s %s → %s, %d bytes", callName(c), c.Socket, to, c.Entry.Int("len"))
+		return fmt.Sprintf("%s %s → %s, %d bytes", callName(c), c.Socket.at(c.Entry), to, c.Entry.Int("len"))
 	case Bind:
 		port := uint32(c.Entry.Uint("portid"))
 		text := fmt.Sprintf("bind port %s", portNumber(port))
@@ -387,7 +415,7 @@ func begin(c *Call) string {
 		}
 		return text
 	}
-	text := fmt.Sprintf("%s %s", callName(c), c.Socket)
+	text := fmt.Sprintf("%s %s", callName(c), c.Socket.at(c.Entry))
 	if flags := c.Entry.Uint("flags") &^ (unix.MSG_CMSG_CLOEXEC | unix.MSG_DONTWAIT); flags != 0 {
 		text += fmt.Sprintf(", flags %s", messageFlags(flags))
 	}

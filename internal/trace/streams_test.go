@@ -2,7 +2,10 @@
 
 package trace
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
 func checkRecording(t *testing.T, r *Recording) {
 	events, err := r.Events()
@@ -11,7 +14,15 @@ func checkRecording(t *testing.T, r *Recording) {
 	}
 	tr := New(events...)
 	p := tr.Program(r.PID, "")
-	for _, s := range p.Timeline() {
-		t.Logf("%d %d %d %s", s.Lane, s.Arrow, s.Depth, s.Text)
+	_ = p
+	WriteText(os.Stdout, p.Timeline(), Style{Width: 100})
+	n := map[string]int{}
+	for _, e := range tr.Events() {
+		n[e.Name]++
 	}
+	t.Log(n)
+	f, _ := os.Create("/tmp/trc/x.svg")
+	WriteSVG(f, p.Timeline(), "Lab 0: first contact")
+	f.Close()
 }
+func TestX(t *testing.T) { r := load(t, "/tmp/trc/out/6.1.trace.gz"); checkRecording(t, r) }
