@@ -69,32 +69,7 @@ type Collector struct {
 	cpus     []*cpu
 	marker   int // descriptor of trace_marker
 	dec      *decoder
-	unread   []string // leaveOutOurs keeps the writes and closes of this program, and of the one that carries its reports on, out of the
-// trace: reporting an event writes, which would be an event. They are told by the name of the task, which the kernel
-// can filter by; nothing that judges a program rests on these events.
-func (c *Collector) leaveOutOurs() error {
-	var filter string
-	for _, pid := range []int{os.Getpid(), os.Getppid()} {
-		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if err != nil {
-			continue // a parent in another PID namespace, say
-		}
-		if filter != "" {
-			filter += " && "
-		}
-		filter += fmt.Sprintf("comm != %q", strings.TrimSpace(string(comm)))
-	}
-	for _, call := range noisyCalls {
-		for _, event := range []string{"sys_enter_", "sys_exit_"} {
-			if err := c.write("events/syscalls/"+event+call+"/filter", filter); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// enabled events, GROUP/NAME, whose formats have not been read
+	unread   []string // enabled events, GROUP/NAME, whose formats have not been read
 	trace    *Trace   // everything emitted
 	pending  []Event  // decoded, but not yet emitted: another CPU may still have an earlier one
 	syncs    int      // markers written
@@ -315,6 +290,31 @@ func (c *Collector) Enable(events ...string) error {
 	for _, e := range events {
 		if err := c.enable(strings.Replace(e, ":", "/", 1), true); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// leaveOutOurs keeps the writes and closes of this program, and of the one that carries its reports on, out of the
+// trace: reporting an event writes, which would be an event. They are told by the name of the task, which the kernel
+// can filter by; nothing that judges a program rests on these events.
+func (c *Collector) leaveOutOurs() error {
+	var filter string
+	for _, pid := range []int{os.Getpid(), os.Getppid()} {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err != nil {
+			continue // a parent in another PID namespace, say
+		}
+		if filter != "" {
+			filter += " && "
+		}
+		filter += fmt.Sprintf("comm != %q", strings.TrimSpace(string(comm)))
+	}
+	for _, call := range noisyCalls {
+		for _, event := range []string{"sys_enter_", "sys_exit_"} {
+			if err := c.write("events/syscalls/"+event+call+"/filter", filter); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
