@@ -168,9 +168,6 @@ func (c *Collector) start() error {
 	for _, call := range systemCalls {
 		events = append(events, "syscalls/sys_enter_"+call, "syscalls/sys_exit_"+call)
 	}
-	if err := c.leaveOutOurs(); err != nil {
-		return err
-	}
 	events = append(events, otherEvents...)
 	for _, e := range c.cfg.Events {
 		events = append(events, strings.Replace(e, ":", "/", 1))
@@ -295,31 +292,6 @@ func (c *Collector) Enable(events ...string) error {
 	return nil
 }
 
-// leaveOutOurs keeps the writes and closes of this program, and of the one that carries its reports on, out of the
-// trace: reporting an event writes, which would be an event. They are told by the name of the task, which the kernel
-// can filter by; nothing that judges a program rests on these events.
-func (c *Collector) leaveOutOurs() error {
-	var filter string
-	for _, pid := range []int{os.Getpid(), os.Getppid()} {
-		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if err != nil {
-			continue // a parent in another PID namespace, say
-		}
-		if filter != "" {
-			filter += " && "
-		}
-		filter += fmt.Sprintf("comm != %q", strings.TrimSpace(string(comm)))
-	}
-	for _, call := range noisyCalls {
-		for _, event := range []string{"sys_enter_", "sys_exit_"} {
-			if err := c.write("events/syscalls/"+event+call+"/filter", filter); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // enable switches on an event, GROUP/NAME, or a GROUP of them.
 func (c *Collector) enable(event string, mandatory bool) error {
 	path := filepath.Join(c.dir, "events", event)
@@ -421,7 +393,6 @@ func (c *Collector) drain() {
 	}
 	// What was recorded before this moment is in the buffers already, whichever CPU recorded it.
 	limit := now()
-	n := len(c.pending)
 	for _, cpu := range c.cpus {
 		for {
 			size, err := unix.Read(cpu.fd, cpu.page)
@@ -444,12 +415,10 @@ func (c *Collector) drain() {
 			}
 		}
 	}
-	if len(c.pending) == n && n == 0 {
+	if len(c.pending) == 0 {
 		return
 	}
-	if len(c.cpus) > 1 || len(c.pending) > n {
-		slices.SortStableFunc(c.pending, byTime)
-	}
+	slices.SortStableFunc(c.pending, byTime)
 	ready := len(c.pending)
 	if len(c.cpus) > 1 {
 		ready = sort.Search(len(c.pending), func(i int) bool { return c.pending[i].Time > limit })
@@ -460,8 +429,8 @@ func (c *Collector) drain() {
 			c.mark(e.Text("buf"))
 			continue
 		}
-		if c.seen == 0 {
-			continue // older than Start
+		if c.seen == 0 || c.ours(e) {
+			continue // older than Start, or of no interest
 		}
 		c.emit(e)
 		emitted = true
@@ -470,6 +439,18 @@ func (c *Collector) drain() {
 	if emitted {
 		c.changed.Broadcast()
 	}
+}
+
+// ours reports whether e is a write or a close of a process that is older than the trace: of the one that traces, or of
+// one that carries its reports on. Emit writes, most likely, and a write that is an event would be emitted in its turn,
+// for ever.
+func (c *Collector) ours(e Event) bool {
+	switch e.Name {
+	case "sys_enter_write", "sys_exit_write", "sys_enter_close", "sys_exit_close":
+		k := c.trace.tasks[e.Task]
+		return k == nil || k.proc.began == 0
+	}
+	return false
 }
 
 func (c *Collector) emit(e Event) {

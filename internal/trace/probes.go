@@ -100,9 +100,6 @@ var systemCalls = []string{
 	"write", "close",
 }
 
-// noisyCalls are the system calls that the one who traces makes all the time.
-var noisyCalls = []string{"write", "close"}
-
 // otherEvents are the further tracepoints of every trace: processes and threads. (task_newtask tells a thread from a
 // process by its flags, which sched_process_fork does not.)
 var otherEvents = []string{"task/task_newtask", "sched/sched_process_exec", "sched/sched_process_exit"}

@@ -166,7 +166,7 @@ func stranger() error {
 		select {
 		case <-stop:
 			return nil
-		case <-time.After(time.Millisecond): // leave the processor to the others; nothing depends on it
+		case <-time.After(20 * time.Millisecond): // leave the processor to the others; nothing depends on it
 		}
 	}
 }

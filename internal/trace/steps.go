@@ -265,7 +265,7 @@ func (s *stepper) echo(e Event, in info) {
 		}
 		header := ""
 		if e.Uint("pid") != e.Uint("portid") {
-			header = fmt.Sprintf(" (header: %s)", portNumber(uint32(e.Uint("pid"))))
+			header = fmt.Sprintf(", header %s", portNumber(uint32(e.Uint("pid"))))
 		}
 		line(NoArrow, false, "gets %d bytes from %s%s", e.Int("nlmsg_len"), from, header)
 	case EchoReject:

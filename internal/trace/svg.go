@@ -21,8 +21,8 @@ const (
 
 	svgTime       = 104 // right edge of the times
 	svgProgram    = 124 // the program's line
-	svgKernel     = 600 // the kernel's line
-	svgWidth      = 960
+	svgKernel     = 590 // the kernel's line
+	svgWidth      = 980
 	svgIndent     = 16
 	svgMaxIndent  = 6
 	svgTextOffset = 16
@@ -41,7 +41,7 @@ func WriteSVG(w io.Writer, steps []Step, title string) error {
 	}
 	height += svgMargin
 
-	d.f(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="title desc">`, svgWidth, height, svgWidth, height)
+	d.f(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" xml:space="preserve" role="img" aria-labelledby="title desc">`, svgWidth, height, svgWidth, height)
 	d.f(`<title id="title">%s</title>`, escape(title))
 	d.f(`<desc id="desc">%s</desc>`, escape(describeSteps(steps)))
 	d.f("%s", svgStyle)

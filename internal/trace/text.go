@@ -18,12 +18,12 @@ type Style struct {
 
 // WriteText draws the timeline of a finished run, one line for each step:
 //
-//	       ms  program                                       kernel
-//	    0.000  bind port 100: ok
-//	    0.171  sendmsg port 100 → kernel (port 0), 29 bytes ───╮
-//	    0.275                                                  │ gets 29 bytes from port 100
-//	    0.427                                              ◂╌╌ │ reply 1 of 1 to port 100
-//	    0.492  sendmsg returns 29 bytes ◀──────────────────────╯
+//	   ms  program                                       kernel
+//	0.000  bind port 100: ok
+//	0.171  sendmsg port 100 → kernel (port 0), 29 bytes ───╮
+//	0.275                                                  │ gets 29 bytes from port 100
+//	0.427                                              ◂╌╌ │ reply 1 of 1 to port 100
+//	0.492  sendmsg returns 29 bytes ◀──────────────────────╯
 //
 // The vertical line is the time that a send lasts: what stands behind it, the kernel did inside that call. ◂╌╌ is a
 // message for one of the program's sockets.
