@@ -138,13 +138,36 @@ func version(release string) (v [2]int, err error) {
 	return v, nil
 }
 
+// dir is where the series' kernel stands in the cache folder root.
+func (s series) dir(root string, arch Arch) string {
+	return filepath.Join(root, "kernels", s.name+"-"+arch.Debian+"-"+layout)
+}
+
+// NeedsFetch tells whether Prepare would fetch the kernel that spec names.
+func NeedsFetch(spec string) bool {
+	if spec == "" {
+		spec = Default
+	}
+	i := slices.IndexFunc(allSeries, func(s series) bool { return s.name == spec })
+	if i < 0 {
+		return false
+	}
+	root, rootErr := cache.Dir()
+	arch, archErr := HostArch()
+	if rootErr != nil || archErr != nil {
+		return true
+	}
+	_, err := os.Stat(allSeries[i].dir(root, arch))
+	return err != nil
+}
+
 // prepareSeries returns the cached kernel of the series, after fetching it if need be.
 func prepareSeries(ctx context.Context, s series, arch Arch, progress func(string)) (*Prepared, error) {
 	root, err := cache.Dir()
 	if err != nil {
 		return nil, &Error{Op: "prepare kernel " + s.name, Err: err}
 	}
-	dir := filepath.Join(root, "kernels", s.name+"-"+arch.Debian+"-"+layout)
+	dir := s.dir(root, arch)
 	err = cache.Make(ctx, dir, func(string) {
 		progress("waiting for another process that fetches kernel " + s.name)
 	}, func(tmp string) error {

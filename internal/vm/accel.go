@@ -39,6 +39,19 @@ func (m *Machine) memoryKey() string {
 	return strings.Join([]string{strings.TrimSpace(string(boot)), m.KVM, m.QEMU, stamp, m.Kernel}, " ")
 }
 
+// Known tells what is remembered in the folder state of this boot of the host:
+// the accelerator that the last VM got, and why KVM was given up. ok is false
+// where no VM has tried KVM yet.
+func Known(state string) (accel, reason string, ok bool) {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := os.ReadFile((&Machine{State: state}).memoryFile())
+	var last memory
+	if err != nil || json.Unmarshal(b, &last) != nil || !strings.HasPrefix(last.Key, strings.TrimSpace(string(boot))+" ") {
+		return "", "", false
+	}
+	return last.Accel, last.Reason, true
+}
+
 func (m *Machine) remember(accel, reason string) {
 	b, _ := json.Marshal(memory{m.memoryKey(), accel, reason})
 	tmp := fmt.Sprintf("%s.%d", m.memoryFile(), os.Getpid())
@@ -99,18 +112,27 @@ func (m *Machine) checkVersion() error {
 	if b, err := os.ReadFile(seen); err == nil && string(b) == key {
 		return nil
 	}
-	out, err := exec.Command(m.QEMU, "--version").CombinedOutput()
-	v := versionText.FindStringSubmatch(string(out))
-	if err != nil || v == nil {
-		return fmt.Errorf("%w: asking %s for its version: %v: %s", ErrQEMU, m.QEMU, err, strings.TrimSpace(string(out)))
+	major, minor, err := Version(m.QEMU)
+	if err != nil {
+		return err
 	}
-	major, _ := strconv.Atoi(v[1])
-	minor, _ := strconv.Atoi(v[2])
 	if major < MinQEMU[0] || major == MinQEMU[0] && minor < MinQEMU[1] {
 		return fmt.Errorf("%w %d.%d is too old, %d.%d or newer is needed: %s", ErrQEMU, major, minor, MinQEMU[0], MinQEMU[1], m.QEMU)
 	}
 	_ = os.WriteFile(seen, []byte(key), 0o644)
 	return nil
+}
+
+// Version asks the QEMU program at the path qemu for its version.
+func Version(qemu string) (major, minor int, err error) {
+	out, err := exec.Command(qemu, "--version").CombinedOutput()
+	v := versionText.FindStringSubmatch(string(out))
+	if err != nil || v == nil {
+		return 0, 0, fmt.Errorf("%w: asking %s for its version: %v: %s", ErrQEMU, qemu, err, strings.TrimSpace(string(out)))
+	}
+	major, _ = strconv.Atoi(v[1])
+	minor, _ = strconv.Atoi(v[2])
+	return major, minor, nil
 }
 
 // acquireSlot waits for one of as many slots as there are cores and returns the
