@@ -31,6 +31,9 @@ const pictureFile = "timeline.svg"
 //	<!-- output: check -->              the check of the solution
 //	<!-- output: check wrong=NAME -->   the check of a wrong answer
 //	<!-- output: run -->                a run of the solution
+//
+// and name another lab than that of their folder, or one in the README.md at the
+// top and in docs/, with lab=N.
 func (a *app) output(args []string) error {
 	f := flag.NewFlagSet("output", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -42,74 +45,78 @@ func (a *app) output(args []string) error {
 	if err != nil {
 		return err
 	}
-	stale := false
+	type document struct {
+		lab  *lab.Lab // whose folder it is in, or nil
+		path string
+	}
+	var documents []document
 	for _, l := range labs {
 		if l.Err != nil {
 			return l.Err
 		}
-		files, err := a.outputs(l)
+		documents = append(documents, document{l, l.Path("README.md")})
+		if _, err := os.Stat(l.Path(pictureFile)); err == nil {
+			documents = append(documents, document{l, l.Path(pictureFile)})
+		}
+	}
+	if f.NArg() == 0 {
+		more, _ := filepath.Glob(filepath.Join(a.root, "docs", "*.md"))
+		for _, path := range append(more, filepath.Join(a.root, "README.md")) {
+			documents = append(documents, document{nil, path})
+		}
+	}
+	stale := false
+	for _, d := range documents {
+		shown, err := a.shown(d.lab, d.path)
 		if err != nil {
 			return err
 		}
-		for _, file := range files {
-			if file.diff == "" {
-				continue
-			}
+		a.progress.clear()
+		name := filepath.ToSlash(rel(a.root, d.path))
+		switch {
+		case shown.diff == "":
+			fmt.Fprintf(a.out, "%s: current\n", name)
+		case *only:
 			stale = true
-			a.progress.clear()
-			name := filepath.ToSlash(rel(a.root, file.path))
-			if *only {
-				fmt.Fprintf(a.out, "%s is not what a run of today shows: make output\n%s\n", name, file.diff)
-				continue
-			}
-			if err := os.WriteFile(file.path, []byte(file.now), 0o644); err != nil {
+			fmt.Fprintf(a.out, "%s is not what a run of today shows: make output\n%s\n", name, shown.diff)
+		default:
+			if err := os.WriteFile(d.path, []byte(shown.now), 0o644); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.out, "%s: written\n", name)
 		}
-		a.progress.clear()
-		fmt.Fprintf(a.out, "labs/%s: looked through\n", l.Name)
 	}
-	if *only && stale {
+	if stale {
 		return errNotPassed
 	}
 	return nil
 }
 
-// shownFile is a file that shows output, as it is and as it should be.
-type shownFile struct{ path, now, diff string }
+// shownFile is a file that shows output: as it should be, and how that differs.
+type shownFile struct{ now, diff string }
 
-// outputs renders all that a lab's folder shows.
-func (a *app) outputs(l *lab.Lab) ([]shownFile, error) {
-	var files []shownFile
-	path := l.Path("README.md")
+// shown renders anew what a file shows.
+func (a *app) shown(l *lab.Lab, path string) (shownFile, error) {
 	old, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return shownFile{}, err
+	}
+	if filepath.Base(path) == pictureFile {
+		var svg bytes.Buffer
+		err := a.picture(l, &svg)
+		return shownFile{svg.String(), lab.SameOutput(svgText(string(old)), svgText(svg.String()))}, err
 	}
 	diff := ""
 	now, err := lab.ReplaceOutput(path, string(old), func(b lab.OutputBlock) (string, error) {
 		text, err := a.render(l, b)
-		diff += lab.SameOutput(b.Text, text)
-		if err == nil && lab.SameOutput(b.Text, text) == "" {
-			return b.Text, nil // no noise in the history for other milliseconds
+		d := lab.SameOutput(b.Text, text)
+		diff += d
+		if d == "" {
+			return b.Text, err // no noise in the history for other milliseconds
 		}
 		return text, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	files = append(files, shownFile{path, now, diff})
-
-	path = l.Path(pictureFile)
-	if old, err = os.ReadFile(path); err == nil {
-		var svg bytes.Buffer
-		if err := a.picture(l, &svg); err != nil {
-			return nil, err
-		}
-		files = append(files, shownFile{path, svg.String(), lab.SameOutput(svgText(string(old)), svgText(svg.String()))})
-	}
-	return files, nil
+	return shownFile{now, diff}, err
 }
 
 var tags = regexp.MustCompile(`<[^>]*>`)
@@ -134,13 +141,27 @@ func (a *app) plain(out io.Writer) *app {
 
 // render prints what a block asks for.
 func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
-	src := source{what: "solution", dir: l.Path("solution")}
+	wrong := ""
 	for _, arg := range b.Args {
-		name, ok := strings.CutPrefix(arg, "wrong=")
-		if !ok {
-			return "", fmt.Errorf("labs/%s/README.md:%d: an output block knows wrong=NAME, not %q", l.Name, b.Line, arg)
+		key, value, _ := strings.Cut(arg, "=")
+		switch key {
+		case "wrong":
+			wrong = value
+		case "lab":
+			var err error
+			if l, err = a.lab(value); err != nil {
+				return "", err
+			}
+		default:
+			return "", fmt.Errorf("line %d: an output block knows wrong=NAME and lab=N, not %q", b.Line, arg)
 		}
-		src = source{what: name, dir: l.Path("testdata", "wrong", name)}
+	}
+	if l == nil {
+		return "", fmt.Errorf("line %d: the output block names no lab: lab=N", b.Line)
+	}
+	src := source{what: "solution", dir: l.Path("solution")}
+	if wrong != "" {
+		src = source{what: wrong, dir: l.Path("testdata", "wrong", wrong)}
 	}
 	var out bytes.Buffer
 	p := a.plain(&out)
@@ -156,7 +177,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 			return "", err
 		}
 	default:
-		return "", fmt.Errorf("labs/%s/README.md:%d: no output block %q: there are check and run", l.Name, b.Line, b.Name)
+		return "", fmt.Errorf("line %d: no output block %q: there are check and run", b.Line, b.Name)
 	}
 	return strings.Trim(out.String(), "\n") + "\n", nil
 }
