@@ -267,6 +267,13 @@ func (a *app) vm(spec string) (*place.VM, error) {
 	if !slices.Contains([]string{"", "auto", "kvm", "tcg"}, accel) {
 		return nil, usagef("ACCEL=%s: it is auto, kvm or tcg", accel)
 	}
+	what := forVM
+	if kernel.NeedsFetch(spec) {
+		what |= forFetch
+	}
+	if err := a.need(what); err != nil {
+		return nil, err
+	}
 	k, err := kernel.Prepare(a.ctx, spec, a.progress.say)
 	if err != nil {
 		return nil, err

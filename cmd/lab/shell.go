@@ -40,6 +40,9 @@ func (a *app) shell(args []string) error {
 	if len(args) > 0 {
 		return usagef("shell takes no arguments")
 	}
+	if err := a.need(forShell); err != nil {
+		return err
+	}
 	p, err := a.vm(os.Getenv("KERNEL"))
 	if err != nil {
 		return err
