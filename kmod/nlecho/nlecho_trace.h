@@ -110,7 +110,7 @@ TRACE_EVENT(nlecho_input,
 				   { NLECHO_SENDER, "sender" },
 				   { NLECHO_HEADER, "header" }),
 		  __entry->defer, __entry->hold,
-		  __print_hex(__entry->data, __entry->data_len))
+		  __print_hex_str(__entry->data, __entry->data_len))
 );
 
 /* Bytes that are no message, or a message that is refused. */

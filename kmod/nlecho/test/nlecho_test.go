@@ -54,7 +54,7 @@ func TestEcho(t *testing.T) {
 	want(t, events, lines...)
 
 	in := events[0]
-	if got, want := in.f["data"], fmt.Sprintf("% x", msg[:64]); got != want {
+	if got, want := in.f["data"], fmt.Sprintf("%x", msg[:64]); got != want {
 		t.Errorf("data=%s, want %s", got, want)
 	}
 	if left, size := in.num(t, "stack_left"), in.num(t, "stack_size"); left <= 0 || left >= size {
