@@ -71,7 +71,7 @@ func FindRoot(dir string) (string, error) {
 var moduleLine = regexp.MustCompile(`(?m)^module\s+` + ModulePath + `\s*(//.*)?$`)
 
 // folderName is that of a lab: the number in two digits or more, and a slug.
-var folderName = regexp.MustCompile(`^([0-9]{2,})-([a-z0-9]+(?:-[a-z0-9]+)*)$`)
+var folderName = regexp.MustCompile(`^([0-9]{2,})-([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$`)
 
 // Open reads the catalogue of the repository at root. What is wrong with one
 // lab is in that lab's Err; Open fails only when labs/ itself cannot be read.
@@ -85,7 +85,7 @@ func Open(root string) (*Catalogue, error) {
 		return nil, fmt.Errorf("open the labs: %w", err)
 	}
 	c := &Catalogue{Root: root}
-	first := map[int]*Lab{}
+	byNumber, bySlug := map[int]*Lab{}, map[string]*Lab{}
 	for _, e := range entries {
 		info, err := os.Stat(filepath.Join(root, "labs", e.Name())) // a link to a folder will do
 		if err != nil || !info.IsDir() || strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), "_") {
@@ -95,16 +95,26 @@ func Open(root string) (*Catalogue, error) {
 		if l == nil {
 			continue
 		}
-		if other := first[l.Number]; other != nil && l.Number >= 0 {
-			err := Problems{{File: "labs/" + l.Name, Text: fmt.Sprintf("number %d is taken by labs/%s", l.Number, other.Name)}}
-			l.Err = errors.Join(l.Err, err)
+		// The first keeps its good name.
+		if other := byNumber[l.Number]; other != nil && l.Number >= 0 {
+			l.broken(fmt.Sprintf("number %d is taken by labs/%s", l.Number, other.Name))
 		} else {
-			first[l.Number] = l
+			byNumber[l.Number] = l
+		}
+		if other := bySlug[l.Slug]; other != nil {
+			l.broken(fmt.Sprintf("%q is the slug of labs/%s too", l.Slug, other.Name))
+		} else {
+			bySlug[l.Slug] = l
 		}
 		c.Labs = append(c.Labs, l)
 	}
 	slices.SortStableFunc(c.Labs, func(a, b *Lab) int { return cmp.Compare(a.Number, b.Number) })
 	return c, nil
+}
+
+// broken adds to what is wrong with the lab's folder.
+func (l *Lab) broken(text string) {
+	l.Err = append(problems("labs/"+l.Name, l.Err), Problem{File: "labs/" + l.Name, Text: text})
 }
 
 // load returns the lab in labs/name, or nil where the folder is none.

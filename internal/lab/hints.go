@@ -3,7 +3,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"strconv"
@@ -19,9 +21,15 @@ type Hints map[int][len(HintLevels)]string
 
 // Hints reads the lab's hints.md. Its form is a section "## Step N" for every
 // step, each with the sections "### Nudge", "### Pointer" and "### Nearly", in
-// that order. The error is of type Problems.
+// that order. A lab in which there is nothing to write needs no such file: it
+// has no hints then. The error is of type Problems.
 func (l *Lab) Hints() (Hints, error) {
 	text, err := os.ReadFile(l.Path("hints.md"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if holes, err := l.Holes(); err == nil && len(holes) == 0 {
+			return Hints{}, nil
+		}
+	}
 	if err != nil {
 		return nil, Problems{{File: l.rel("hints.md"), Text: "cannot be read: " + unwrapPath(err).Error()}}
 	}
@@ -69,7 +77,7 @@ func parseHints(file, text string, steps int) (Hints, error) {
 			case step == 0: // under a section that is wrong itself
 			case level == len(HintLevels) || !strings.EqualFold(h.text, HintLevels[level]):
 				bad(h.line, "%q: want the hints %s, in this order", h.text, strings.Join(HintLevels[:], ", "))
-				level = len(HintLevels) // said once
+				step = 0 // said once
 			case body == "":
 				bad(h.line, "the hint is empty")
 				level++

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -41,6 +42,7 @@ func OutputBlocks(file, text string) ([]OutputBlock, error) {
 	var ps Problems
 	var f, inner fence
 	var open *OutputBlock
+	stray := 0 // the first line in open that should not be there
 	for i, line := range strings.Split(text, "\n") {
 		if f.inside(line) && open == nil {
 			continue // an example of a block is none
@@ -57,6 +59,10 @@ func OutputBlocks(file, text string) ([]OutputBlock, error) {
 				ps = append(ps, Problem{file, i + 1, "an end without an output block before it"})
 				continue
 			}
+			if stray > 0 {
+				ps = append(ps, Problem{file, stray, "between the markers of an output block stands one fenced block, and nothing else"})
+				stray = 0
+			}
 			open.to = i
 			open.Text = unfence(open.Text)
 			out = append(out, *open)
@@ -65,6 +71,7 @@ func OutputBlocks(file, text string) ([]OutputBlock, error) {
 			fields := strings.Fields(start[1])
 			if open != nil {
 				ps = append(ps, Problem{file, open.Line, "the output block has no <!-- end --> before the next one"})
+				stray = 0
 			}
 			if len(fields) == 0 {
 				ps = append(ps, Problem{file, i + 1, "the output block names no command: <!-- output: NAME ARGS -->"})
@@ -73,7 +80,7 @@ func OutputBlocks(file, text string) ([]OutputBlock, error) {
 			inner = fence{}
 			open = &OutputBlock{Name: fields[0], Args: fields[1:], Line: i + 1, from: i + 1}
 		case open != nil && strings.TrimSpace(line) != "":
-			ps = append(ps, Problem{file, i + 1, "between the markers of an output block stands one fenced block, and nothing else"})
+			stray = cmp.Or(stray, i+1)
 		}
 	}
 	if open != nil {
