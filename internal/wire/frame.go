@@ -144,7 +144,9 @@ func (r *Reader) Next() (Type, []byte, error) {
 	for {
 		b, err := r.r.Peek(headerLen)
 		if err != nil {
-			r.Noise += len(b)
+			if err == io.EOF && r.cut(b) {
+				err = io.ErrUnexpectedEOF
+			}
 			return 0, nil, err
 		}
 		if bytes.HasPrefix(b, r.start) {
@@ -169,4 +171,17 @@ func (r *Reader) Next() (Type, []byte, error) {
 		return 0, nil, ErrCorrupt
 	}
 	return Type(h[10]), payload, nil
+}
+
+// cut tells whether the line's last bytes are the start of a frame. Those before
+// that are counted as noise.
+func (r *Reader) cut(last []byte) bool {
+	for i := range last {
+		if b := last[i:]; bytes.HasPrefix(b, r.start) || bytes.HasPrefix(r.start, b) {
+			r.Noise += i
+			return true
+		}
+	}
+	r.Noise += len(last)
+	return false
 }
