@@ -355,6 +355,9 @@ func (s *Step) Fail(f Failure) {
 	} else if len(f.Trace) > 0 && s.c.last != nil {
 		rec.Trace = s.c.last.Trace.Evidence(f.Trace...)
 	}
+	if s.c.unbuilt > s.N {
+		rec.Program = nil // the panic of a step that is still to come is no news
+	}
 	s.c.records.Send(wire.Record{Kind: wire.KindStep, Step: rec})
 	s.t.Fatalf("got %s; expected %s", rec.Got, rec.Expected)
 }
