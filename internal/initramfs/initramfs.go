@@ -194,12 +194,18 @@ func (w *Writer) Tree(name, host string, limit int64) {
 	if w.err != nil {
 		return
 	}
+	// WalkDir does not follow a link that it is started on.
+	real, err := filepath.EvalSymlinks(host)
+	if err != nil {
+		w.err = err
+		return
+	}
 	var total int64
-	err := filepath.WalkDir(host, func(p string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(real, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(host, p)
+		rel, err := filepath.Rel(real, p)
 		if err != nil {
 			return err
 		}
