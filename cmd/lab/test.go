@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"go/format"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"netlinklabs/internal/kernel"
+)
+
+// testGroup is a part of the project's own tests.
+type testGroup struct {
+	name, does string
+	vm         bool // it keeps VMs busy, else the compiler
+	// run returns what there is to read when the group fails.
+	run func(*app, context.Context) (string, error)
+}
+
+// testGroups are all parts, the long ones first.
+func testGroups() []testGroup {
+	return []testGroup{
+		{"gate", "labs' solutions pass, starters and wrong answers fail as they say", true, func(a *app, ctx context.Context) (string, error) {
+			return a.self(ctx, "gate")
+		}},
+		{"modules", "the kernel modules' own tests, in the VM", true, (*app).testModules},
+		{"output", "outputs shown in the texts are those of today", true, func(a *app, ctx context.Context) (string, error) {
+			return a.self(ctx, "output", "-check")
+		}},
+		{"unit", "go test ./...", false, func(a *app, ctx context.Context) (string, error) {
+			// What a test finds in the VM or in the cache is not known to the go
+			// command's own cache.
+			return a.command(ctx, goEnv(), "go", "test", "-count=1", "-vet=off", "-timeout=20m", "./...")
+		}},
+		{"staticcheck", "go tool staticcheck ./...", false, func(a *app, ctx context.Context) (string, error) {
+			return a.command(ctx, goEnv(), "go", "tool", "staticcheck", "./...")
+		}},
+		{"vet", "go vet ./...", false, func(a *app, ctx context.Context) (string, error) {
+			return a.command(ctx, goEnv(), "go", "vet", "./...")
+		}},
+		{"arm64", "it compiles for the other architecture", false, func(a *app, ctx context.Context) (string, error) {
+			return a.command(ctx, goEnv("GOARCH=arm64", "CGO_ENABLED=0"), "go", "build", "./...")
+		}},
+		{"kbuild", "the kernel modules are clean under W=1 and sparse", false, (*app).testKbuild},
+		{"gofmt", "Go code is formatted", false, (*app).testGofmt},
+		{"shellcheck", "shell scripts are sound", false, (*app).testShell},
+	}
+}
+
+// test runs the project's own tests. VMs keep one core each busy and the compiler
+// all of them, so groups of the two kinds run side by side, and those of a kind
+// one after the other.
+func (a *app) test(args []string) error {
+	f := flag.NewFlagSet("test", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	only := f.String("run", "", "")
+	groups := testGroups()
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.name)
+	}
+	if err := f.Parse(args); err != nil || f.NArg() > 0 {
+		return usagef("test takes -run GROUP,GROUP: %s", strings.Join(names, ", "))
+	}
+	if *only != "" {
+		wanted := strings.Split(*only, ",")
+		for _, w := range wanted {
+			if !slices.Contains(names, w) {
+				return usagef("test: no group %q, there are %s", w, strings.Join(names, ", "))
+			}
+		}
+		groups = slices.DeleteFunc(groups, func(g testGroup) bool { return !slices.Contains(wanted, g.name) })
+	}
+	// The student's choices are not the tests'.
+	for _, v := range []string{"CODE", "PROGRAM", "SOLUTION", "START", "WORK", "V"} {
+		os.Unsetenv(v)
+	}
+	if err := a.need(forLabs | forTests); err != nil {
+		return err
+	}
+	// Once, rather than by all groups that want it at the same time.
+	if _, err := kernel.Prepare(a.ctx, os.Getenv("KERNEL"), a.progress.say); err != nil {
+		return err
+	}
+	t := &testRun{a: a, start: time.Now(), of: len(groups), running: map[string]time.Time{}}
+	stop := t.show()
+	var g errgroup.Group
+	for _, vm := range []bool{true, false} {
+		g.Go(func() error {
+			for _, group := range groups {
+				if group.vm == vm && a.ctx.Err() == nil {
+					t.do(group)
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	stop()
+	if a.ctx.Err() != nil {
+		return a.ctx.Err()
+	}
+	return t.summary()
+}
+
+// testRun is a run of the project's own tests.
+type testRun struct {
+	a       *app
+	start   time.Time
+	of      int
+	mu      sync.Mutex
+	running map[string]time.Time
+	passed  int
+	failed  []string
+}
+
+// show keeps a line on the terminal that tells what is running, until the
+// returned function is called.
+func (t *testRun) show() (stop func()) {
+	if !t.a.progress.terminal {
+		return func() {}
+	}
+	done := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				t.mu.Lock()
+				var now []string
+				for name, since := range t.running {
+					now = append(now, fmt.Sprintf("%s %.0f s", name, time.Since(since).Seconds()))
+				}
+				slices.Sort(now)
+				line := fmt.Sprintf("%d of %d done; running: %s", t.passed+len(t.failed), t.of, strings.Join(now, ", "))
+				t.mu.Unlock()
+				t.a.progress.say(line)
+			}
+		}
+	})
+	return func() {
+		close(done)
+		ended.Wait()
+	}
+}
+
+// do runs a group and prints what came of it.
+func (t *testRun) do(g testGroup) {
+	start := time.Now()
+	t.mu.Lock()
+	t.running[g.name] = start
+	t.mu.Unlock()
+	quiet := *t.a
+	quiet.progress = newProgress(io.Discard, false)
+	out, err := g.run(&quiet, t.a.ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.running, g.name)
+	t.a.progress.clear()
+	if t.a.ctx.Err() != nil {
+		return
+	}
+	took := time.Since(start).Seconds()
+	if err == nil {
+		t.passed++
+		fmt.Fprintf(t.a.out, "ok    %-12s %6.1f s  %s\n", g.name, took, g.does)
+		return
+	}
+	t.failed = append(t.failed, g.name)
+	fmt.Fprintf(t.a.out, "FAIL  %-12s %6.1f s  %s\n\n%s\n%s: %v\n\n", g.name, took, g.does, strings.TrimRight(out, "\n"), g.name, err)
+}
+
+// summary prints the end of all.
+func (t *testRun) summary() error {
+	fmt.Fprintf(t.a.out, "\n%.0f s", time.Since(t.start).Seconds())
+	if len(t.failed) > 0 {
+		fmt.Fprintf(t.a.out, "; failed, see above: %s. Alone: bin/lab test -run %s", strings.Join(t.failed, ", "), strings.Join(t.failed, ","))
+	}
+	fmt.Fprintf(t.a.out, "\ntest: %d passed, %d failed\n", t.passed, len(t.failed))
+	if len(t.failed) > 0 {
+		return errNotPassed
+	}
+	return nil
+}
+
+// command runs a program in the repository and returns what it printed. When ctx
+// ends the program is interrupted, with all that it started.
+func (a *app) command(ctx context.Context, env []string, argv ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = a.root, env
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 2 * patience
+	err := cmd.Run()
+	return out.String(), err
+}
+
+// self runs another verb of this tool.
+func (a *app) self(ctx context.Context, args ...string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	return a.command(ctx, os.Environ(), append([]string{self}, args...)...)
+}
+
+func (a *app) testModules(context.Context) (string, error) {
+	var all strings.Builder
+	for _, dir := range moduleDirs(a.root) {
+		out, err := a.moduleTests(dir, os.Getenv("KERNEL"))
+		all.WriteString(out)
+		if err == nil && !strings.Contains(out, "--- PASS") {
+			err = errNoRuns
+		}
+		if err != nil {
+			return all.String(), fmt.Errorf("%s: %w", filepath.Base(dir), err)
+		}
+	}
+	return all.String(), nil
+}
+
+// warning is how gcc and sparse begin a complaint.
+var warning = regexp.MustCompile(`(?m)^.*\b(warning|error): .*$`)
+
+func (a *app) testKbuild(ctx context.Context) (string, error) {
+	k, err := kernel.Prepare(ctx, os.Getenv("KERNEL"), nil)
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range moduleDirs(a.root) {
+		for _, arg := range []string{"W=1", "C=2"} {
+			out, err := k.CheckModule(ctx, dir, nil, arg)
+			if err == nil && warning.MatchString(out) {
+				err = errors.New("there are warnings")
+			}
+			if err != nil {
+				return out, fmt.Errorf("%s, make %s: %w", filepath.Base(dir), arg, err)
+			}
+		}
+	}
+	return "", nil
+}
+
+// sources finds the project's files, in a checkout and in an unpacked archive:
+// all but hidden ones, what was built, and what students have written.
+func (a *app) sources(match func(path string) bool) ([]string, error) {
+	var found []string
+	err := filepath.WalkDir(a.root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == a.root {
+			return err
+		}
+		name := rel(a.root, path)
+		if d.IsDir() {
+			if strings.HasPrefix(d.Name(), ".") && d.Name() != ".ci" || name == "work" || name == "bin" {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if d.Type().IsRegular() && match(path) {
+			found = append(found, name)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// testGofmt formats in this process: the gofmt in PATH can be of another Go.
+func (a *app) testGofmt(context.Context) (string, error) {
+	files, err := a.sources(func(path string) bool { return filepath.Ext(path) == ".go" })
+	if err != nil {
+		return "", err
+	}
+	var bad strings.Builder
+	for _, name := range files {
+		text, err := os.ReadFile(filepath.Join(a.root, name))
+		if err != nil {
+			return "", err
+		}
+		switch formatted, err := format.Source(text); {
+		case err != nil:
+			fmt.Fprintf(&bad, "%s: %v\n", name, err)
+		case !bytes.Equal(formatted, text):
+			fmt.Fprintf(&bad, "%s is not formatted: gofmt -w %s\n", name, name)
+		}
+	}
+	if bad.Len() > 0 {
+		return bad.String(), errNotPassed
+	}
+	return "", nil
+}
+
+func (a *app) testShell(ctx context.Context) (string, error) {
+	files, err := a.sources(isShell)
+	if err == nil && len(files) == 0 {
+		err = errNoRuns
+	}
+	if err != nil {
+		return "", err
+	}
+	return a.command(ctx, os.Environ(), append([]string{"shellcheck"}, files...)...)
+}
+
+var shebang = regexp.MustCompile(`^#!\s*(/usr)?/bin/(env\s+)?(ba|da)?sh\b`)
+
+// isShell tells whether a file is a shell script, by its name or first line.
+func isShell(path string) bool {
+	if filepath.Ext(path) == ".sh" {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	b := make([]byte, 64)
+	n, _ := io.ReadFull(f, b)
+	return shebang.Match(b[:n])
+}
