@@ -69,18 +69,26 @@ type Collector struct {
 	cpus     []*cpu
 	marker   int // descriptor of trace_marker
 	dec      *decoder
-	unread   []string // enabled events, GROUP/NAME, whose formats have not been read
-	trace    *Trace   // everything emitted
-	pending  []Event  // decoded, but not yet emitted: another CPU may still have an earlier one
-	syncs    int      // markers written
-	seen     int      // the last marker that came out of the buffer
-	misses   map[string]int64
-	enabled  []string // paths of enable files that were written
-	defined  []string // names of probes that were defined
-	err      error    // why collecting ended early
+	unread   []unread         // enabled events that have not been met yet
+	trace    *Trace           // everything emitted
+	pending  []Event          // decoded, but not yet emitted: another CPU may still have an earlier one
+	syncs    int              // markers written
+	seen     int              // the last marker that came out of the buffer
+	misses   map[string]int64 // reported already, by probe
+	nameless int64            // sends without an address, see newMisses
+	faults   bool             // this kernel counts them as misses
+	enabled  []string         // paths of enable files that were written
+	defined  []string         // names of probes that were defined
+	err      error            // why collecting ended early
 	closed   bool
 	setUp    time.Duration
 	instance bool
+}
+
+// unread is an enabled event of which it is not known yet which ID it has.
+type unread struct {
+	event string // GROUP/NAME
+	text  string // its format file, once it has been read
 }
 
 // cpu is one trace_pipe_raw.
@@ -160,7 +168,7 @@ func (c *Collector) start() error {
 		return err
 	}
 
-	c.unread = []string{"ftrace/print"}
+	c.unread = []unread{{event: "ftrace/print"}}
 	if err := c.enable(group, true); err != nil {
 		return err
 	}
@@ -193,9 +201,12 @@ func (c *Collector) start() error {
 		}
 	}
 	// The counters of missed hits never go back: those of an earlier collector are not ours.
-	if _, err := c.newMisses(); err != nil {
+	counts, err := c.readMisses()
+	if err != nil {
 		return err
 	}
+	c.newMisses(counts)
+	c.faults = before(5, 14)
 	// Whatever was in the buffer before this marker is not ours either.
 	return c.writeMarker()
 }
@@ -307,7 +318,7 @@ func (c *Collector) enable(event string, mandatory bool) error {
 	}
 	c.enabled = append(c.enabled, file)
 	if strings.Contains(event, "/") {
-		c.unread = append(c.unread, event)
+		c.unread = append(c.unread, unread{event: event})
 		return nil
 	}
 	entries, err := os.ReadDir(path)
@@ -316,7 +327,7 @@ func (c *Collector) enable(event string, mandatory bool) error {
 	}
 	for _, e := range entries {
 		if e.IsDir() {
-			c.unread = append(c.unread, event+"/"+e.Name())
+			c.unread = append(c.unread, unread{event: event + "/" + e.Name()})
 		}
 	}
 	clear(c.dec.ignored) // the ID of a module's event may have been that of another's
@@ -324,23 +335,30 @@ func (c *Collector) enable(event string, mandatory bool) error {
 }
 
 // format finds the event with this ID. Formats are read only now, when the first event of a kind is met: most kinds
-// never are, and reading 40 of them at the start takes 15 ms under emulation.
+// never are, and reading all of them at the start takes 15 ms under emulation.
 func (c *Collector) format(id int) *Format {
 	want := fmt.Sprintf("\nID: %d\n", id)
-	for i, event := range c.unread {
-		text, err := os.ReadFile(filepath.Join(c.dir, "events", event, "format"))
-		if err != nil || !strings.Contains(string(text), want) {
+	for i := range c.unread {
+		u := &c.unread[i]
+		if u.text == "" {
+			text, err := os.ReadFile(filepath.Join(c.dir, "events", u.event, "format"))
+			if err != nil {
+				continue // its module has been unloaded
+			}
+			u.text = string(text)
+		}
+		if !strings.Contains(u.text, want) {
 			continue
 		}
-		f, err := ParseFormat(string(text))
+		f, err := ParseFormat(u.text)
 		if err != nil {
 			c.fail(err)
 			return nil
 		}
-		c.unread = slices.Delete(c.unread, i, i+1)
 		if c.cfg.Record != nil {
-			c.cfg.Record.Formats = append(c.cfg.Record.Formats, string(text))
+			c.cfg.Record.Formats = append(c.cfg.Record.Formats, u.text)
 		}
+		c.unread = slices.Delete(c.unread, i, i+1)
 		return f
 	}
 	return nil // somebody else's event
@@ -429,6 +447,9 @@ func (c *Collector) drain() {
 			c.mark(e.Text("buf"))
 			continue
 		}
+		if e.Name == Sendmsg && e.Int("namelen") == 0 {
+			c.nameless++
+		}
 		if c.seen == 0 || c.ours(e) {
 			continue // older than Start, or of no interest
 		}
@@ -500,6 +521,10 @@ func (c *Collector) sync() error {
 	if c.closed {
 		return errors.New("trace: the collector is closed")
 	}
+	counted, err := c.readMisses() // before the events, so that those which explain a count have been seen
+	if err != nil {
+		return err
+	}
 	if err := c.writeMarker(); err != nil {
 		return err
 	}
@@ -520,10 +545,7 @@ func (c *Collector) sync() error {
 	if c.err != nil {
 		return c.err
 	}
-	misses, err := c.newMisses()
-	if err != nil {
-		return err
-	}
+	misses := c.newMisses(counted)
 	for _, e := range misses {
 		c.emit(e)
 	}
@@ -552,26 +574,60 @@ func (c *Collector) mark(text string) {
 	}
 }
 
-// newMisses returns an event for each probe that was hit without being recorded since the last call.
-func (c *Collector) newMisses() ([]Event, error) {
+// readMisses returns how often each probe was hit without being recorded, since it was made.
+func (c *Collector) readMisses() ([]missCount, error) {
 	text, err := os.ReadFile(filepath.Join(c.root, "kprobe_profile"))
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
-	var events []Event
+	var counts []missCount
 	for line := range strings.Lines(string(text)) {
 		words := strings.Fields(line)
 		if len(words) != 3 {
 			continue
 		}
-		n, err := strconv.ParseInt(words[2], 10, 64)
-		if err != nil || n <= c.misses[words[0]] {
-			continue
+		if n, err := strconv.ParseInt(words[2], 10, 64); err == nil && n > 0 {
+			counts = append(counts, missCount{words[0], n})
 		}
-		events = append(events, Event{Time: now(), CPU: -1, Name: Missed}.With("probe", words[0]).With("count", n-c.misses[words[0]]))
-		c.misses[words[0]] = n
 	}
-	return events, nil
+	return counts, nil
+}
+
+type missCount struct {
+	probe string
+	count int64
+}
+
+// newMisses returns an event for each probe whose count has grown since the last call.
+//
+// Up to 5.13 a kernel adds to the count of a probe that was recorded well, for each page fault in its handler
+// (kprobe_fault_handler). There is one such: netlink_sendmsg's where the caller gave no address, as the handler then
+// reads "to" and "to_groups" through a null pointer. It faults twice for each, the second time byte by byte.
+func (c *Collector) newMisses(counts []missCount) []Event {
+	var events []Event
+	for _, m := range counts {
+		if c.faults && strings.TrimSuffix(m.probe, ret) == Sendmsg {
+			m.count -= 4 * c.nameless
+		}
+		if n := m.count - c.misses[m.probe]; n > 0 {
+			events = append(events, Event{Time: now(), CPU: -1, Name: Missed}.With("probe", m.probe).With("count", n))
+			c.misses[m.probe] = m.count
+		}
+	}
+	return events
+}
+
+// before reports whether this kernel is older than that version.
+func before(major, minor int) bool {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return false
+	}
+	var x, y int
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &x, &y); n != 2 {
+		return false
+	}
+	return x < major || x == major && y < minor
 }
 
 // Trace returns the model of everything that happened up to now.

@@ -297,10 +297,7 @@ func (t *Trace) note(e Event, in *info) {
 			t.losses.Unknown = true
 		}
 	case Missed:
-		if t.losses.Probes == nil {
-			t.losses.Probes = map[string]int{}
-		}
-		t.losses.Probes[e.Text("probe")] += int(e.Int("count"))
+		t.miss(e.Text("probe"), int(e.Int("count")))
 	default:
 		in.owner = t.procs[e.Task]
 	}
@@ -337,7 +334,9 @@ func (t *Trace) follow(e Event, k *task, in *info) {
 		t.echoed(e, k, in)
 	default:
 		if name, ok := strings.CutPrefix(e.Name, "sys_enter_"); ok {
-			k.open = k.open[:0] // a task is in one system call at most: what is still open has lost its return
+			// A task is in one system call at most: what is still open has lost its return.
+			t.unreturned(k.open)
+			k.open = k.open[:0]
 			in.parent = nil
 			t.enter(e, k, in, name)
 		} else if name, ok := strings.CutPrefix(e.Name, "sys_exit_"); ok {
@@ -516,6 +515,7 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 		return
 	}
 	c := k.open[i]
+	t.unreturned(k.open[i+1:])
 	k.open = k.open[:i]
 	c.Return, c.Ret = e, e.Int("ret")
 	in.call, in.parent, in.socket = c, c.parent, c.Socket
@@ -541,6 +541,23 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 	case "connect", Connect:
 		s.connected = s.connected || c.Ret == 0
 	}
+}
+
+// unreturned notes that the returns of these calls were missed. (The kernel has a count of them, but not every version
+// shows it.)
+func (t *Trace) unreturned(calls []*Call) {
+	for _, c := range calls {
+		if !c.isSyscall() {
+			t.miss(c.Name+ret, 1)
+		}
+	}
+}
+
+func (t *Trace) miss(probe string, n int) {
+	if t.losses.Probes == nil {
+		t.losses.Probes = map[string]int{}
+	}
+	t.losses.Probes[probe] += n
 }
 
 // discard takes back a socket that socket(2) then failed to make.

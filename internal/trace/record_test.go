@@ -19,11 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The recordings in testdata are made by TestRecord, in the throw-away VM, one for each kernel:
+// The recordings in testdata are made by TestRecord, in the throw-away VM, one for each kernel; what the program leaves
+// in the folder that outEnv names, lab exec brings to the folder OUT:
 //
-//	for k in 5.10 6.1 6.12 sid; do KERNEL=$k go test -exec "'$PWD/bin/lab' exec -module nlecho" -run TestRecord ./internal/trace; done
-//
-// The VM hands back what is written to the folder that this variable names.
+//	for k in 5.10 6.1 6.12 sid; do
+//		OUT=$PWD/internal/trace/testdata KERNEL=$k go test -exec "'$PWD/bin/lab' exec -module nlecho" -run 'TestRecord$' ./internal/trace
+//	done
+//	go test ./internal/trace -update
 const outEnv = "NETLINK_LABS_OUT"
 
 // roleEnv makes this test binary one of the processes that are recorded.
