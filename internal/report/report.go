@@ -9,8 +9,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"netlinklabs/internal/vm"
 	"netlinklabs/internal/wire"
@@ -90,8 +93,10 @@ type Report struct {
 	Kernel   string   `json:"kernel,omitempty"`
 	Accel    string   `json:"accel,omitempty"`
 	Seconds  float64  `json:"seconds"`
-	// MaxRSS is the most memory that QEMU held, in bytes.
-	MaxRSS int64 `json:"max_rss,omitempty"`
+	// CPUSeconds is the processor time that QEMU took, MaxRSS the most memory that
+	// it held, in bytes.
+	CPUSeconds float64 `json:"cpu_seconds,omitempty"`
+	MaxRSS     int64   `json:"max_rss,omitempty"`
 }
 
 // Builder collects the records of a check as they come.
@@ -101,6 +106,7 @@ type Builder struct {
 	answers []wire.Answer
 	notes   []string
 	fault   string
+	began   bool
 	ended   bool
 }
 
@@ -112,8 +118,12 @@ func NewBuilder(lab *wire.Lab) *Builder {
 // Add takes one record.
 func (b *Builder) Add(r wire.Record) {
 	switch {
+	case r.Kind == wire.KindBegin:
+		b.began = true
 	case r.Kind == wire.KindStep && r.Step != nil:
-		b.steps[r.Step.N] = r.Step
+		if old := b.steps[r.Step.N]; old == nil || old.Passed { // a failure stays
+			b.steps[r.Step.N] = r.Step
+		}
 	case r.Kind == wire.KindAnswer && r.Answer != nil:
 		b.answers = append(b.answers, *r.Answer)
 	case r.Kind == wire.KindNote:
@@ -126,15 +136,16 @@ func (b *Builder) Add(r wire.Record) {
 }
 
 // Finish judges the check by its records and by how the VM ended. A pass needs a
-// record of every declared step, the record of the end, exit code 0, and a
+// record of every declared step, the records of beginning and end, exit code 0, and a
 // kernel that did not complain: the absence of anything is never a pass.
 func (b *Builder) Finish(r *vm.Result, output string) *Report {
 	rep := &Report{Version: Version, Lab: b.lab.Number, Name: b.lab.Name, Title: b.lab.Title,
-		Answers: b.answers, Notes: b.notes, Where: "vm", Kernel: r.Release, Accel: r.Accel, Seconds: r.Total.Seconds(), MaxRSS: r.MaxRSS}
-	failed := false
+		Answers: b.answers, Notes: b.notes, Where: "vm", Kernel: r.Release, Accel: r.Accel, Seconds: r.Total.Seconds(), CPUSeconds: r.CPU.Seconds(), MaxRSS: r.MaxRSS}
+	failed, judged := false, 0
 	for i, s := range b.lab.Steps {
 		st := Step{N: i + 1, Title: s.Title, Of: s.Points, Read: s.Read, State: StepNotTried}
 		if rec := b.steps[i+1]; rec != nil {
+			judged++
 			st.Step = *rec
 			st.State = StepFailed
 			if rec.Passed {
@@ -154,13 +165,13 @@ func (b *Builder) Finish(r *vm.Result, output string) *Report {
 		rep.Outcome, rep.Problem = Failed, r.Verdict.String()+": "+r.Detail
 	case b.fault != "":
 		rep.Outcome, rep.Problem = Environment, b.fault
-	case failed && b.ended:
+	case failed && b.began && b.ended:
 		rep.Outcome = Failed
-	case !b.ended:
+	case !b.began || !b.ended:
 		rep.Outcome, rep.Problem = Environment, fmt.Sprintf("the check itself broke off (exit code %d%s)", r.Status.Code, signal(r.Status))
 		rep.Evidence = tail(output, 20)
-	case len(b.steps) != len(b.lab.Steps):
-		rep.Outcome, rep.Problem = Environment, fmt.Sprintf("the check judged %d of its %d steps", len(b.steps), len(b.lab.Steps))
+	case judged == 0 || judged != len(b.lab.Steps) || judged != len(b.steps):
+		rep.Outcome, rep.Problem = Environment, fmt.Sprintf("the check judged %d of its %d steps", judged, len(b.lab.Steps))
 	case r.Status.Code != 0:
 		rep.Outcome, rep.Problem = Environment, fmt.Sprintf("all steps passed, but the check ended with exit code %d%s", r.Status.Code, signal(r.Status))
 		rep.Evidence = tail(output, 20)
@@ -241,13 +252,16 @@ func (r *Report) Print(w io.Writer, s Style) {
 		}
 	}
 	if r.Problem != "" {
-		fmt.Fprintf(w, "\n  %s\n", s.paint(red, r.Problem))
+		fmt.Fprintln(w)
+		for l := range strings.SplitSeq(r.Problem, "\n") {
+			fmt.Fprintf(w, "  %s\n", s.paint(red, printable(l)))
+		}
 		for _, l := range r.Evidence {
-			fmt.Fprintf(w, "    %s\n", l)
+			fmt.Fprintf(w, "    %s\n", printable(l))
 		}
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(w, "\n  note: %s\n", n)
+		fmt.Fprintf(w, "\n  note: %s\n", printable(n))
 	}
 	colour := map[Outcome]string{Passed: green, Failed: red, Environment: red}[r.Outcome]
 	verdict := map[Outcome]string{Passed: "passed", Failed: "not passed", Environment: "no verdict: the place of the check failed, not the program"}[r.Outcome]
@@ -256,7 +270,12 @@ func (r *Report) Print(w io.Writer, s Style) {
 
 // Facts names kernel, accelerator, place and time.
 func (r *Report) Facts() string {
-	return fmt.Sprintf("kernel %s, %s, %s, %s", r.Kernel, r.Where, r.Accel, (time.Duration(r.Seconds * float64(time.Second))).Round(100*time.Millisecond))
+	var facts []string
+	if r.Kernel != "" { // it has booted
+		facts = append(facts, "kernel "+r.Kernel)
+	}
+	took := time.Duration(r.Seconds * float64(time.Second)).Round(100 * time.Millisecond)
+	return strings.Join(append(facts, r.Where, r.Accel, took.String()), ", ")
 }
 
 const label = "         %-10s"
@@ -272,8 +291,35 @@ func (s Style) verbatim(w io.Writer, name string, lines []string) {
 		if i > 0 {
 			name = ""
 		}
-		fmt.Fprintf(w, "%s%s\n", s.paint(dim, fmt.Sprintf(label, name)), l)
+		fmt.Fprintf(w, "%s%s\n", s.paint(dim, fmt.Sprintf(label, name)), printable(l))
 	}
+}
+
+// maxLine is how many characters of one line are printed: what a program says
+// may have no end of line. The JSON document has it whole.
+const maxLine = 400
+
+// printable makes a line safe for a terminal: much of a report comes from the
+// program under test, which could paint a verdict of its own with escape sequences.
+func printable(line string) string {
+	var b strings.Builder
+	n := 0
+	for i, r := range line {
+		if n++; n > maxLine {
+			return b.String() + " ..."
+		}
+		switch {
+		case r == utf8.RuneError && line[i] != "\uFFFD"[0]:
+			fmt.Fprintf(&b, `\x%02x`, line[i])
+		case r == '\t':
+			b.WriteString("    ")
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // wrap breaks text at blanks; its own line breaks stay.
