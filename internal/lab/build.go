@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Builder builds programs and checks for the kernel under test.
@@ -88,7 +90,7 @@ func (b *Builder) Program(ctx context.Context, dir, out string) error {
 		return err
 	}
 	if module != "" && module != root {
-		return b.goBuild(ctx, dir, dir, module, out, ".")
+		return b.goBuild(ctx, dir, dir, module, out, nil, ".")
 	}
 	if pkg != nil {
 		if err := b.checkImports(dir, pkg); err != nil {
@@ -96,14 +98,14 @@ func (b *Builder) Program(ctx context.Context, dir, out string) error {
 		}
 	}
 	if rel, err := filepath.Rel(root, dir); err == nil && module == root && plainPath.MatchString(filepath.ToSlash(rel)) {
-		return b.goBuild(ctx, root, dir, "", out, "./"+filepath.ToSlash(rel))
+		return b.goBuild(ctx, root, dir, "", out, nil, "./"+filepath.ToSlash(rel))
 	}
 	overlay, err := writeOverlay(root, dir)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(overlay)
-	return b.goBuild(ctx, root, dir, "", out, "-overlay="+overlay,
+	defer overlay.Close()
+	return b.goBuild(ctx, root, dir, "", out, overlay, "-overlay=/dev/fd/3",
 		// The go command would give panics the names that the overlay made
 		// up. This replaces its rewriting of paths by one that matches none;
 		// with the folder's name in it, for else the build cache would take
@@ -272,8 +274,8 @@ func (b *Builder) codeError(dir, file string, line int, format string, args ...a
 }
 
 // writeOverlay makes the file for the go command that lays dir's files over
-// overlayDir, and returns its path.
-func writeOverlay(root, dir string) (path string, err error) {
+// overlayDir. It is in memory only: killed, we leave none behind.
+func writeOverlay(root, dir string) (file *os.File, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("lay %s over the workbook's module: %w", dir, err)
@@ -281,14 +283,14 @@ func writeOverlay(root, dir string) (path string, err error) {
 	}()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	var overlay struct{ Replace map[string]string }
 	overlay.Replace = map[string]string{}
 	// Should there be such a folder after all, its own files are hidden.
 	old, err := os.ReadDir(filepath.Join(root, overlayDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return nil, err
 	}
 	for _, e := range old {
 		overlay.Replace[filepath.Join(root, overlayDir, e.Name())] = ""
@@ -301,28 +303,25 @@ func writeOverlay(root, dir string) (path string, err error) {
 	}
 	text, err := json.Marshal(overlay)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	f, err := os.CreateTemp("", "netlink-labs-overlay-*.json")
+	fd, err := unix.MemfdCreate("overlay.json", unix.MFD_CLOEXEC)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	_, err = f.Write(text)
-	if e := f.Close(); err == nil {
-		err = e
+	file = os.NewFile(uintptr(fd), "overlay.json")
+	if _, err := file.Write(text); err != nil {
+		file.Close()
+		return nil, err
 	}
-	if err != nil {
-		os.Remove(f.Name())
-		return "", err
-	}
-	return f.Name(), nil
+	return file, nil
 }
 
 // Check builds the lab's check into the file out. Its errors are never the
 // student's.
 func (b *Builder) Check(ctx context.Context, l *Lab, out string) error {
 	dir := l.Path("check")
-	text, err := b.run(ctx, b.Root, b.env(true), "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, "./"+l.rel("check"))
+	text, err := b.run(ctx, b.Root, b.env(true), nil, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, "./"+l.rel("check"))
 	if err != nil {
 		os.Remove(out)
 		return fmt.Errorf("build the check of lab %d, %s: %w\n%s", l.Number, b.seen(dir), err, b.relative(b.Root, dir, text))
@@ -334,15 +333,16 @@ func (b *Builder) Check(ctx context.Context, l *Lab, out string) error {
 }
 
 // goBuild runs go build in the folder at for the program in dir. module is the
-// folder of the student's own go.mod, "" for a program in the workbook's.
-func (b *Builder) goBuild(ctx context.Context, at, dir, module, out string, args ...string) error {
+// folder of the student's own go.mod, "" for a program in the workbook's. extra,
+// if there is one, is the go command's descriptor 3.
+func (b *Builder) goBuild(ctx context.Context, at, dir, module, out string, extra *os.File, args ...string) error {
 	abs, err := filepath.Abs(out) // for at is not where the caller is
 	if err != nil {
 		return fmt.Errorf("build %s: %w", dir, err)
 	}
 	// -s -w leaves out what debuggers want. Panics keep their line numbers.
 	args = append([]string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", abs}, args...)
-	text, err := b.run(ctx, at, b.env(module == ""), args...)
+	text, err := b.run(ctx, at, b.env(module == ""), extra, args...)
 	if err == nil {
 		return nil
 	}
@@ -455,7 +455,7 @@ func (b *Builder) env(pinned bool) []string {
 }
 
 // run runs the go command in a folder and returns all that it prints.
-func (b *Builder) run(ctx context.Context, dir string, env []string, args ...string) (string, error) {
+func (b *Builder) run(ctx context.Context, dir string, env []string, extra *os.File, args ...string) (string, error) {
 	name := b.Go
 	if name == "" {
 		name = "go"
@@ -468,9 +468,16 @@ func (b *Builder) run(ctx context.Context, dir string, env []string, args ...str
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir, cmd.Env = dir, append(env, "PWD="+dir)
 	cmd.Stdout, cmd.Stderr = &out, &out
+	if extra != nil {
+		cmd.ExtraFiles = []*os.File{extra}
+	}
 	// A group of its own, so that an end reaches the compilers as well; by
-	// SIGINT, for then the go command removes its temporary files.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// SIGINT, for then the go command removes its temporary files. It gets
+	// that too when we are killed, or rather when the thread ends that
+	// started it (prctl(2), PR_SET_PDEATHSIG), which must not be before.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()

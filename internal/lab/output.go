@@ -172,8 +172,9 @@ var masks = []struct {
 }
 
 var (
-	// processID is a number that the text itself calls a process's.
-	processID = regexp.MustCompile(`(?i)\b(pid|tid|tgid|process|thread)([ =:]+)([0-9]+)\b`)
+	// id is a process's or a port's, where the text calls it so: "pid 12",
+	// "port 12", "nlmsg_pid=12", "to=12".
+	id = regexp.MustCompile(`(?i)\b([a-z_]*(?:pid|tid|port|portid|process|thread|task|header)[ =:]+|to=)([0-9]+)\b`)
 	// autobound is a port ID as netlink_autobind makes them up when the
 	// thread group's ID is taken: from S32_MIN to -4096 (6.1), signed or not.
 	autobound = regexp.MustCompile(`(^|[^0-9A-Za-z_.-])(-[1-9][0-9]{3,9}|[234][0-9]{9})\b`)
@@ -182,24 +183,25 @@ var (
 )
 
 // Mask replaces in the output of a command what differs from run to run and
-// from machine to machine: times and durations, process IDs and the port IDs
-// that the kernel chose from them, addresses, kernel versions, the
-// accelerator. The width of columns goes too, for it follows from these.
+// from machine to machine: times and durations, process IDs and port IDs (the
+// kernel makes these of those), addresses, kernel versions, the accelerator.
+// The width of columns goes too, for it follows from these.
 //
-// A process ID is what the text calls one; the same number is taken for it
-// elsewhere in the text, for the kernel makes port IDs of process IDs. A port
-// ID that a program chose stays.
+// IDs are numbered as they come up, so that which of them are the same is
+// still seen. 0 stays, which is the kernel's port, and 1, which is init.
 func Mask(s string) string {
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	for _, m := range masks {
 		s = m.what.ReplaceAllString(s, m.with)
 	}
-	for _, m := range processID.FindAllStringSubmatch(s, -1) {
-		if m[3] == "0" || m[3] == "1" { // the idle task and init are so on every machine
-			continue
+	ids := map[string]string{"0": "0", "1": "1"}
+	s = id.ReplaceAllStringFunc(s, func(found string) string {
+		m := id.FindStringSubmatch(found)
+		if ids[m[2]] == "" {
+			ids[m[2]] = fmt.Sprintf("ID%d", len(ids)-1)
 		}
-		s = regexp.MustCompile(`\b`+m[3]+`\b`).ReplaceAllString(s, "PID")
-	}
+		return m[1] + ids[m[2]]
+	})
 	s = autobound.ReplaceAllString(s, "${1}PORT")
 	s = rules.ReplaceAllString(s, "---")
 	lines := strings.Split(spaces.ReplaceAllString(s, " "), "\n")

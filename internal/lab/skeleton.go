@@ -42,7 +42,7 @@ var skeletonWrong = map[string]wrongParts{
 	},
 }
 
-const readIt = "if _, _, err := unix.Recvfrom(fd, buf, 0); err != nil {\n\t\tpanic(err)\n\t}"
+const readIt = "if _, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT); err != nil {\n\t\tpanic(err)\n\t}"
 
 // wrongParts are what differs between the wrong answers of a new lab.
 type wrongParts struct {
