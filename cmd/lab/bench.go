@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -31,7 +32,7 @@ func (a *app) bench(args []string) error {
 	if err := f.Parse(args); err != nil || *times < 1 || f.NArg() > 0 {
 		return usagef("bench takes -n TIMES")
 	}
-	l, err := a.lab("1")
+	l, err := a.lab(cmp.Or(os.Getenv("LAB"), "1"))
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func (a *app) bench(args []string) error {
 	if err != nil {
 		return err
 	}
-	var check, boot, inside, ratio []float64
+	var check, boot, inside, ratio, cpu, cpuBare, cpuRatio []float64
 	var rss int64
 	for i := range *times {
 		a.progress.say(fmt.Sprintf("%d of %d", i+1, *times))
@@ -91,6 +92,8 @@ func (a *app) bench(args []string) error {
 			return fmt.Errorf("the bare boot: %s: %s", res.Verdict, res.Detail)
 		}
 		check, inside, boot, ratio = append(check, c), append(inside, rep.Seconds), append(boot, b), append(ratio, c/b)
+		cpu, cpuBare = append(cpu, rep.CPUSeconds), append(cpuBare, res.CPU.Seconds())
+		cpuRatio = append(cpuRatio, rep.CPUSeconds/res.CPU.Seconds())
 		rss = max(rss, rep.MaxRSS)
 	}
 	a.progress.clear()
@@ -103,6 +106,9 @@ func (a *app) bench(args []string) error {
 	row("  of that, QEMU from start to end", " s", inside)
 	row("bare boot, an init that only powers off", " s", boot)
 	row("ratio, run by run", "  ", ratio)
+	row("QEMU's processor time, check", " s", cpu)
+	row("QEMU's processor time, bare boot", " s", cpuBare)
+	row("ratio, run by run", "  ", cpuRatio)
 	fmt.Fprintf(a.out, "  %-44s %6.0f MB\n", "QEMU's largest resident set", float64(rss)/1e6)
 	return nil
 }

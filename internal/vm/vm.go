@@ -105,7 +105,8 @@ type Result struct {
 	Detail  string      // one line more on the verdict
 	Boot    time.Duration
 	Total   time.Duration
-	MaxRSS  int64 // bytes of QEMU's largest resident set
+	CPU     time.Duration // of QEMU: steadier than the time on a busy machine
+	MaxRSS  int64         // bytes of QEMU's largest resident set
 }
 
 // Run boots the machine and waits for its end. The error is for a VM that could
@@ -239,6 +240,7 @@ func (m *Machine) boot(ctx context.Context, accel string) (*Result, error) {
 	if !run.hello.IsZero() {
 		r.Boot = run.hello.Sub(start)
 	}
+	r.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		r.MaxRSS = ru.Maxrss << 10
 	}
