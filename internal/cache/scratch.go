@@ -3,6 +3,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,16 @@ func Scratch() (dir string, remove func(), err error) {
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return "", nil, err
 	}
+	// A folder that another run has made, but not locked yet, must not be taken for
+	// one without an owner.
+	gate, err := os.Open(base)
+	if err != nil {
+		return "", nil, err
+	}
+	defer gate.Close()
+	if err := flock(gate); err != nil {
+		return "", nil, err
+	}
 	if entries, err := os.ReadDir(base); err == nil {
 		for _, e := range entries {
 			reap(filepath.Join(base, e.Name()))
@@ -32,7 +43,7 @@ func Scratch() (dir string, remove func(), err error) {
 	}
 	d, err := os.Open(dir)
 	if err == nil {
-		err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = flock(d)
 	}
 	if err != nil {
 		_ = os.RemoveAll(dir)
@@ -42,6 +53,16 @@ func Scratch() (dir string, remove func(), err error) {
 		_ = os.RemoveAll(dir)
 		d.Close()
 	}, nil
+}
+
+// flock takes the lock on f, which others hold for moments only.
+func flock(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // reap removes a folder that nobody holds.
