@@ -137,8 +137,8 @@ func (e *Event) field(name string) *field {
 	return nil
 }
 
-// With returns a copy of the event with one more integer or text field. Tests and [Program] output lines are made
-// with it.
+// With returns a copy of the event with one more field: an integer, text, or bytes. Events that the kernel did not make
+// get theirs so, in tests too.
 func (e Event) With(name string, value any) Event {
 	f := field{name: name}
 	switch v := value.(type) {

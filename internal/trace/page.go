@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Flags in the commit field of a page that was handed to user space, and the types of records in it.
@@ -64,11 +65,12 @@ func (d *decoder) add(f *Format) {
 			if field.Size == 4 {
 				p.pid = field.Offset
 			}
-		case "common_type", "common_preempt_count", "common_preempt_lazy_count", "common_migrate_disable",
-			"__probe_ip", "__probe_func", "__probe_ret_ip", "__syscall_nr":
-			// known from the event's name, or of no use to a reader
+		case "common_type", "common_preempt_count", "common_preempt_lazy_count", "common_migrate_disable":
+			// of no use to a reader
 		default:
-			if !strings.HasPrefix(field.Name, "__pad") {
+			// Two underscores begin what only the kernel's own printing needs: the probe's address, the number of the
+			// system call, padding, and from 7.x on the first bytes of what a program wrote.
+			if !strings.HasPrefix(field.Name, "__") {
 				p.fields = append(p.fields, field)
 			}
 		}
@@ -230,6 +232,9 @@ func value(b []byte, f *Field) field {
 	text := string(data)
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		text = text[:i]
+	}
+	if !utf8.ValidString(text) { // a program may call itself anything
+		return field{name: f.Name, kind: kindBytes, str: text}
 	}
 	return field{name: f.Name, kind: kindText, str: text}
 }
