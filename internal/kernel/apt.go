@@ -19,6 +19,9 @@ import (
 // it.
 const Keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
+// keyring is what newApt looks for; tests have none.
+var keyring = Keyring
+
 // Where Debian's packages are fetched from when the host's own apt does not tell a better place.
 const (
 	debianMirror   = "http://deb.debian.org/debian"
@@ -194,8 +197,8 @@ type apt struct {
 
 // newApt makes the folders of a private apt for Debian's architecture debArch in dir.
 func newApt(dir, debArch string, progress func(string)) (*apt, error) {
-	if !isFile(Keyring) {
-		return nil, &Error{Op: "fetch Debian's packages", Err: errors.New("Debian's keys are missing: " + Keyring),
+	if !isFile(keyring) {
+		return nil, &Error{Op: "fetch Debian's packages", Err: errors.New("Debian's keys are missing: " + keyring),
 			Fix: "sudo apt-get install debian-archive-keyring"}
 	}
 	for _, sub := range []string{"state/lists/partial", "cache/archives/partial", "debs"} {

@@ -33,7 +33,7 @@ func (p *Prepared) BuildModule(ctx context.Context, srcDir string, progress func
 	if err != nil {
 		return "", err
 	}
-	if !isFile(filepath.Join(b.headers, "Makefile")) {
+	if b.unusable != nil {
 		return b.shipped()
 	}
 	host := hostCompiler(b.gcc)
@@ -67,6 +67,9 @@ func (p *Prepared) CheckModule(ctx context.Context, srcDir string, progress func
 	if err != nil {
 		return "", err
 	}
+	if b.unusable != nil {
+		return "", b.unusable
+	}
 	tmp, err := os.MkdirTemp("", "netlink-labs-module-")
 	if err != nil {
 		return "", &Error{Op: b.op, Err: err}
@@ -85,6 +88,7 @@ type build struct {
 	src      string // absolute
 	name     string
 	headers  string // the kernel's build folder, without links
+	unusable *Error // why nothing can be built with the headers, nil if it can
 	gcc      int    // major version of the compiler that built the kernel; 0: not told, or not gcc
 	cache    string
 	op       string
@@ -104,28 +108,30 @@ func (p *Prepared) newBuild(srcDir string, progress func(string)) (*build, error
 	if progress == nil {
 		b.progress = func(string) {}
 	}
-	// kbuild resolves links itself, and then cannot take every path.
-	if b.headers, err = filepath.EvalSymlinks(filepath.Join(p.Dir, "build")); err != nil {
-		b.headers = ""
+	if b.headers, err = filepath.EvalSymlinks(filepath.Join(p.Dir, "build")); err != nil || !isFile(filepath.Join(b.headers, "Makefile")) {
+		b.unusable = &Error{Op: b.op, Err: fmt.Errorf("%s has neither headers (build/) nor %s.ko", quote(p.Dir), b.name),
+			Fix: "give a kernel that has one of them, or leave KERNEL out"}
 		return b, nil
 	}
-	for _, path := range []string{b.headers, b.cache} {
+	for _, path := range []string{b.headers, b.cache} { // links do not help: kbuild resolves them
 		if strings.ContainsAny(path, " \t:#$%") {
-			return nil, &Error{Op: b.op, Err: fmt.Errorf("the kernel's build system cannot work in %s because of the spaces or other characters in it", quote(path)),
-				Fix: "set XDG_CACHE_HOME to a path of letters and digits"}
+			b.unusable = &Error{Op: b.op, Err: fmt.Errorf("the kernel's build system takes no spaces or signs in a path, as in %s", quote(path)),
+				Fix: "move the folder, or set XDG_CACHE_HOME to a path of letters and digits"}
 		}
 	}
 	b.gcc = builtWith(b.headers)
 	return b, nil
 }
 
-// shipped returns the module that came with a prepared folder without headers.
+// shipped returns the module that came with a prepared folder whose headers are missing or cannot be used.
 func (b *build) shipped() (string, error) {
 	ko := filepath.Join(b.kernel.Dir, b.name+".ko")
 	data, err := readModule(ko)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", b.unusable
+	}
 	if err != nil {
-		return "", &Error{Op: b.op, Err: fmt.Errorf("%s has neither headers (build/) nor %s.ko", b.kernel.Dir, b.name),
-			Fix: "give a kernel that has one of them, or leave KERNEL out"}
+		return "", &Error{Op: b.op, Err: err}
 	}
 	info, err := modinfo(data)
 	if err != nil {
@@ -148,7 +154,7 @@ func (b *build) key(host compiler) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	parts := []string{layout, b.kernel.Release, string(symbols), string(config), host.id}
+	parts := []string{layout, b.name, b.kernel.Release, string(symbols), string(config), host.id}
 	err = sourceFiles(b.src, func(name string, data []byte) error {
 		parts = append(parts, name, string(data))
 		return nil
@@ -226,7 +232,12 @@ func (b *build) kbuild(ctx context.Context, cc compiler, src, work string, args 
 	}
 	// Debug information would make the module ten times larger.
 	args = append([]string{"-C", b.headers, "M=" + work, "CC=" + cc.path, "KCFLAGS=-g0", "-j" + strconv.Itoa(runtime.NumCPU()), "modules"}, args...)
-	return run(ctx, "", env, nil, "make", args...)
+	out, err := run(ctx, "", env, nil, "make", args...)
+	var f *failure
+	if errors.As(err, &f) {
+		f.output = strings.ReplaceAll(f.output, work, src) // as the author knows the files
+	}
+	return strings.ReplaceAll(out, work, src), err
 }
 
 // wrapped tells whether the programs of the headers were wrapped by wrapPrograms, so that they run with a root.
