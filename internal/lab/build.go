@@ -63,7 +63,8 @@ var allowedImports = []string{
 }
 
 // Program builds the Go program in the folder dir into the file out, static
-// and for the kernel under test.
+// and for the kernel under test. The folder of out must be there; temporary
+// files are made in it.
 //
 // A folder in the workbook's module, and one that is in no module, is built
 // with the workbook's own pinned dependencies, and may import only those that
@@ -317,11 +318,15 @@ func writeOverlay(root, dir string) (file *os.File, err error) {
 	return file, nil
 }
 
-// Check builds the lab's check into the file out. Its errors are never the
+// Check builds the lab's check into the file out, as Program does it. Its errors are never the
 // student's.
 func (b *Builder) Check(ctx context.Context, l *Lab, out string) error {
 	dir := l.Path("check")
-	text, err := b.run(ctx, b.Root, b.env(true), nil, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, "./"+l.rel("check"))
+	out, err := filepath.Abs(out) // for the root is not where the caller is
+	if err != nil {
+		return fmt.Errorf("build the check of lab %d: %w", l.Number, err)
+	}
+	text, err := b.run(ctx, filepath.Dir(out), b.Root, b.env(true), nil, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, "./"+l.rel("check"))
 	if err != nil {
 		os.Remove(out)
 		return fmt.Errorf("build the check of lab %d, %s: %w\n%s", l.Number, b.seen(dir), err, b.relative(b.Root, dir, text))
@@ -342,7 +347,7 @@ func (b *Builder) goBuild(ctx context.Context, at, dir, module, out string, extr
 	}
 	// -s -w leaves out what debuggers want. Panics keep their line numbers.
 	args = append([]string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", abs}, args...)
-	text, err := b.run(ctx, at, b.env(module == ""), extra, args...)
+	text, err := b.run(ctx, filepath.Dir(abs), at, b.env(module == ""), extra, args...)
 	if err == nil {
 		return nil
 	}
@@ -454,8 +459,9 @@ func (b *Builder) env(pinned bool) []string {
 	return env
 }
 
-// run runs the go command in a folder and returns all that it prints.
-func (b *Builder) run(ctx context.Context, dir string, env []string, extra *os.File, args ...string) (string, error) {
+// run runs the go command in a folder and returns all that it prints. Its
+// temporary files are in a folder of their own in scratch while it runs.
+func (b *Builder) run(ctx context.Context, scratch, dir string, env []string, extra *os.File, args ...string) (string, error) {
 	name := b.Go
 	if name == "" {
 		name = "go"
@@ -464,21 +470,26 @@ func (b *Builder) run(ctx context.Context, dir string, env []string, extra *os.F
 	if err != nil {
 		return "", fmt.Errorf("the go command is not there (make doctor tells how to get it): %w", err)
 	}
+	tmp, err := os.MkdirTemp(scratch, "go-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir, cmd.Env = dir, append(env, "PWD="+dir)
+	cmd.Dir, cmd.Env = dir, append(env, "PWD="+dir, "GOTMPDIR="+tmp)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if extra != nil {
 		cmd.ExtraFiles = []*os.File{extra}
 	}
-	// A group of its own, so that an end reaches the compilers as well; by
-	// SIGINT, for then the go command removes its temporary files. It gets
-	// that too when we are killed, or rather when the thread ends that
-	// started it (prctl(2), PR_SET_PDEATHSIG), which must not be before.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
+	// The group is the compilers too. SIGINT would be more polite, but does
+	// nothing to a group started in the background by a shell. Killed
+	// ourselves, the thread's end kills the go command (prctl(2),
+	// PR_SET_PDEATHSIG): the thread must not end before.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
 	if ctx.Err() != nil {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"debug/elf"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,11 +36,13 @@ func buildProgram(t *testing.T, b *Builder, dir string) (string, error) {
 	t.Setenv("TMPDIR", tmp)
 	out := filepath.Join(t.TempDir(), "the program")
 	err := b.Program(t.Context(), dir, out)
-	if left, _ := os.ReadDir(tmp); len(left) > 0 {
-		t.Errorf("%s is left behind", left[0].Name())
-	}
-	if _, e := os.Stat(out); err != nil && !errors.Is(e, fs.ErrNotExist) {
-		t.Errorf("a program is left behind: %v", e)
+	for _, dir := range []string{tmp, filepath.Dir(out)} {
+		left, _ := os.ReadDir(dir)
+		for _, e := range left {
+			if err != nil || e.Name() != filepath.Base(out) {
+				t.Errorf("%s is left behind", e.Name())
+			}
+		}
 	}
 	return out, err
 }
@@ -310,6 +311,9 @@ func TestProgramStopped(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("the build goes on")
+	}
+	if left, _ := filepath.Glob(filepath.Join(bin, "go-*")); len(left) > 0 {
+		t.Errorf("%s is left behind", left)
 	}
 	if n, err := alive.Read(buf); n != 0 || err == nil {
 		t.Errorf("read %q, %v, want that nobody holds the other end", buf[:n], err)

@@ -382,7 +382,7 @@ func (f *form) compiles(ctx context.Context) {
 		return
 	}
 	args := append([]string{"list", "-export", "-test", "-f", `{{""}}`}, packages...)
-	if text, err := b.run(ctx, f.l.Root, b.env(true), nil, args...); err != nil {
+	if text, err := b.run(ctx, "", f.l.Root, b.env(true), nil, args...); err != nil {
 		if text = b.relative(f.l.Root, "", text); text == "" {
 			text = err.Error()
 		}
