@@ -3,9 +3,8 @@
 // Command guest is the program inside the place of a check. Without arguments,
 // as PID 1, it boots a throw-away VM and does the job that it finds there.
 //
-//	guest           PID 1 of a throw-away VM
-//	guest confine   becomes the program under test, after giving up its rights
-//	guest run       runs the program under test and sends its output and trace
+//	guest       PID 1 of a throw-away VM
+//	guest run   runs the program under test and sends its output and trace
 package main
 
 import (
@@ -26,10 +25,8 @@ func main() {
 		guest.Boot()
 	case verb == "run":
 		err = run()
-	case verb == guest.ConfineVerb:
-		err = guest.Confine()
 	default:
-		err = fmt.Errorf("usage: guest confine | guest run; both are started by the checks")
+		err = fmt.Errorf("usage: guest run, in the place of a check")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)

@@ -3,11 +3,9 @@
 package guest
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -16,12 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"netlinklabs/internal/wire"
 )
-
-// ConfineVerb is the argument with which the guest program is started to give
-// up its rights and become the program under test.
-const ConfineVerb = "confine"
 
 // Who the program under test is, outside of its user namespace (nobody, with no
 // right to anything) and inside (an ordinary user).
@@ -38,9 +31,6 @@ const (
 	maxMemory = 128 << 20 // bytes
 	maxTmp    = "size=16m"
 )
-
-// specEnv carries the Spec to the confining helper.
-const specEnv = "NETLINK_LABS_CONFINE"
 
 // Spec says how the program under test is started.
 type Spec struct {
@@ -61,16 +51,9 @@ const cgroupRoot = "/sys/fs/cgroup"
 // start runs the program in user, mount and network namespaces of its own and
 // in a cgroup. Stdin, Stdout and Stderr are set on cmd by prepare.
 func (s *Spec) start(prepare func(*exec.Cmd)) (*confined, error) {
-	spec, err := json.Marshal(s)
+	caps, err := capabilities(s.Capabilities)
 	if err != nil {
 		return nil, err
-	}
-	if _, err := capabilities(s.Capabilities); err != nil {
-		return nil, err
-	}
-	helper := os.Getenv(wire.EnvGuest)
-	if helper == "" {
-		return nil, fmt.Errorf("%s is not set: this is not the place of a check", wire.EnvGuest)
 	}
 	dir, err := makeCgroup()
 	if err != nil {
@@ -81,24 +64,86 @@ func (s *Spec) start(prepare func(*exec.Cmd)) (*confined, error) {
 		return nil, err
 	}
 	defer fd.Close()
-	cmd := exec.Command(helper, ConfineVerb)
-	cmd.Env = []string{specEnv + "=" + string(spec)}
+	if err := sealDescriptors(); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(s.Program, s.Args...)
+	cmd.Dir = "/tmp"
+	cmd.Env = append([]string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp"}, s.Env...)
 	ids := []syscall.SysProcIDMap{
 		{ContainerID: 0, HostID: outerRoot, Size: 1},
 		{ContainerID: innerUser, HostID: outerUser, Size: 1},
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
+		// The copy of the mount namespace and the new network namespace belong to the
+		// new user namespace, and so the program's capabilities hold in them and
+		// nowhere else.
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,
 		UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
-		Credential:  &syscall.Credential{Uid: 0, Gid: 0},
+		Credential:  &syscall.Credential{Uid: innerUser, Gid: innerUser},
+		AmbientCaps: caps,
 		UseCgroupFD: true, CgroupFD: int(fd.Fd()),
 	}
 	prepare(cmd)
-	if err := cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		// The mount namespace and no_new_privs are a thread's, and a child has those of
+		// the thread that made it. This thread is spoilt for
+		// anything else: it is never unlocked, and so ends with the goroutine.
+		runtime.LockOSThread()
+		err := cover()
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	if err := <-started; err != nil {
 		_ = os.Remove(dir)
 		return nil, fmt.Errorf("starting the program under test: %w", err)
 	}
 	return &confined{cmd, dir}, nil
+}
+
+// sealDescriptors keeps every descriptor but the standard ones from the programs
+// that this process starts. What Go opens is kept from them anyway; what this
+// process was given, the one for records above all, is not.
+func sealDescriptors() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// cover gives the calling thread a view of the file system without what the
+// program must not see, and takes from it the way to more rights.
+func cover() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("a mount namespace: %w", err)
+	}
+	for _, m := range []struct {
+		source, target, fstype string
+		flags                  uintptr
+		data                   string
+	}{
+		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
+		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, maxTmp + ",mode=1777"},
+		// tracefs holds the evidence. Its permissions forbid it to the program
+		// already; out of sight it tempts nobody.
+		{"tmpfs", "/sys/kernel", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RDONLY, "size=4k"},
+	} {
+		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {
+			return fmt.Errorf("mounting %s: %w", m.target, err)
+		}
+	}
+	// No program that it starts can give it more than it has: without this, the
+	// bounding set of a new user namespace, which is full, would be a way.
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
 func makeCgroup() (string, error) {
@@ -155,96 +200,8 @@ func (c *confined) kill(limit time.Duration) error {
 	}
 }
 
-// Confine is what the guest program does for ConfineVerb: inside its new
-// namespaces it covers what the program must not see, gives up all rights but
-// the named capabilities, and becomes the program. It returns only an error.
-func Confine() error {
-	// Rights belong to a thread, and execve(2) takes those of the calling one.
-	runtime.LockOSThread()
-	var s Spec
-	if err := json.Unmarshal([]byte(os.Getenv(specEnv)), &s); err != nil {
-		return fmt.Errorf("%s: %w", specEnv, err)
-	}
-	for _, m := range []struct {
-		source, target, fstype string
-		flags                  uintptr
-		data                   string
-	}{
-		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
-		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, maxTmp + ",mode=1777"},
-		// tracefs holds the evidence. Its permissions forbid it to the program
-		// already; out of sight it tempts nobody.
-		{"tmpfs", "/sys/kernel", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RDONLY, "size=0"},
-	} {
-		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {
-			return fmt.Errorf("mounting %s: %w", m.target, err)
-		}
-	}
-	caps, err := capabilities(s.Capabilities)
-	if err != nil {
-		return err
-	}
-	if err := dropTo(caps); err != nil {
-		return fmt.Errorf("giving up rights: %w", err)
-	}
-	if err := os.Chdir("/tmp"); err != nil {
-		return err
-	}
-	env := append([]string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp"}, s.Env...)
-	argv := append([]string{filepath.Base(s.Program)}, s.Args...)
-	return fmt.Errorf("becoming %s: %w", s.Program, unix.Exec(s.Program, argv, env))
-}
-
-// dropTo makes the calling thread an ordinary user with just these capabilities.
-func dropTo(caps uint64) error {
-	last := 63
-	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-			last = n
-		}
-	}
-	for c := 0; c <= last; c++ {
-		if caps&(1<<c) == 0 {
-			if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
-				return err
-			}
-		}
-	}
-	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	// Raw system calls: the wrappers would change the runtime's other threads, which
-	// are about to vanish, and these must be seen to work on this one.
-	for _, call := range [][4]uintptr{
-		{unix.SYS_SETGROUPS, 0, 0, 0},
-		{unix.SYS_SETRESGID, innerUser, innerUser, innerUser},
-		{unix.SYS_SETRESUID, innerUser, innerUser, innerUser},
-	} {
-		if _, _, errno := unix.RawSyscall(call[0], call[1], call[2], call[3]); errno != 0 {
-			return errno
-		}
-	}
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	for i := range data {
-		w := uint32(caps >> (32 * i))
-		data[i] = unix.CapUserData{Effective: w, Permitted: w, Inheritable: w}
-	}
-	if err := unix.Capset(&hdr, &data[0]); err != nil {
-		return err
-	}
-	for c := 0; c <= last; c++ {
-		if caps&(1<<c) != 0 {
-			if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(c), 0, 0); err != nil {
-				return err
-			}
-		}
-	}
-	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-}
-
 // The capabilities that a lab may ask for, within the program's user namespace.
-var capabilityBits = map[string]uint{
+var capabilityBits = map[string]uintptr{
 	"CAP_NET_ADMIN":     unix.CAP_NET_ADMIN,
 	"CAP_NET_BROADCAST": unix.CAP_NET_BROADCAST,
 	"CAP_NET_RAW":       unix.CAP_NET_RAW,
@@ -261,13 +218,13 @@ func CapabilityNames() []string {
 	return names
 }
 
-func capabilities(names []string) (set uint64, err error) {
+func capabilities(names []string) (set []uintptr, err error) {
 	for _, n := range names {
 		bit, ok := capabilityBits[n]
 		if !ok {
-			return 0, fmt.Errorf("no capability %q for a lab; there are %s", n, strings.Join(CapabilityNames(), ", "))
+			return nil, fmt.Errorf("no capability %q for a lab; there are %s", n, strings.Join(CapabilityNames(), ", "))
 		}
-		set |= 1 << bit
+		set = append(set, bit)
 	}
 	return set, nil
 }
