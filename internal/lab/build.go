@@ -66,10 +66,11 @@ var allowedImports = []string{
 // and for the kernel under test. The folder of out must be there; temporary
 // files are made in it.
 //
-// A folder in the workbook's module, and one that is in no module, is built
-// with the workbook's own pinned dependencies, and may import only those that
-// are meant for programs. A folder in another module is built as that module
-// says.
+// The program is built with the workbook's own pinned dependencies, and may
+// import only those that are meant for programs. A folder that has a go.mod is
+// built as that says, with whatever it imports; so is one below somebody's
+// go.mod when its imports need it. (A go.mod that somebody once left in their
+// home folder must not rule the program of a lab.)
 //
 // An error of the code is a *CodeError; every other error is the machine's or
 // the arguments'.
@@ -78,25 +79,26 @@ func (b *Builder) Program(ctx context.Context, dir, out string) error {
 	if err != nil {
 		return err
 	}
-	module, err := moduleOf(dir)
-	if err != nil {
-		return err
-	}
 	root, err := filepath.EvalSymlinks(b.Root)
 	if err != nil {
 		return fmt.Errorf("build %s: %w", dir, err)
+	}
+	module, err := moduleOf(dir)
+	if err != nil {
+		return err
 	}
 	pkg, err := b.inspect(dir)
 	if err != nil {
 		return err
 	}
-	if module != "" && module != root {
+	if pkg != nil {
+		err = b.checkImports(dir, pkg)
+	}
+	if module != "" && module != root && (module == dir || err != nil || importsOwn(module, pkg)) {
 		return b.goBuild(ctx, dir, dir, module, out, nil, ".")
 	}
-	if pkg != nil {
-		if err := b.checkImports(dir, pkg); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if rel, err := filepath.Rel(root, dir); err == nil && module == root && plainPath.MatchString(filepath.ToSlash(rel)) {
 		return b.goBuild(ctx, root, dir, "", out, nil, "./"+filepath.ToSlash(rel))
@@ -157,6 +159,19 @@ func moduleOf(dir string) (string, error) {
 		}
 	}
 }
+
+// importsOwn tells whether a program imports packages of the module that it is
+// in, whose go.mod is in the folder module.
+func importsOwn(module string, pkg *build.Package) bool {
+	text, err := os.ReadFile(filepath.Join(module, "go.mod"))
+	m := modulePath.FindSubmatch(text)
+	if err != nil || m == nil || pkg == nil {
+		return false
+	}
+	return slices.ContainsFunc(pkg.Imports, func(path string) bool { return strings.HasPrefix(path, string(m[1])+"/") })
+}
+
+var modulePath = regexp.MustCompile(`(?m)^module\s+"?([^"\s]+)"?\s*(?://.*)?$`)
 
 // inspect looks at the files of a program before anything is compiled, for the
 // mistakes that the go command tells in words for other people. It returns nil
@@ -318,8 +333,8 @@ func writeOverlay(root, dir string) (file *os.File, err error) {
 	return file, nil
 }
 
-// Check builds the lab's check into the file out, as Program does it. Its errors are never the
-// student's.
+// Check builds the lab's check into the file out, as Program does it. Its
+// errors are never the student's.
 func (b *Builder) Check(ctx context.Context, l *Lab, out string) error {
 	dir := l.Path("check")
 	out, err := filepath.Abs(out) // for the root is not where the caller is
@@ -454,7 +469,7 @@ func (b *Builder) env(pinned bool) []string {
 	env := append(os.Environ(),
 		"CGO_ENABLED=0", "GOOS=linux", "GOARCH="+b.arch(), "GOAMD64=v1", "GOARM64=v8.0")
 	if pinned {
-		env = append(env, "GOWORK=off", "GOFLAGS=-mod=readonly", "GO111MODULE=on")
+		env = append(env, "GOWORK=off", "GOFLAGS=-mod=readonly -buildvcs=false", "GO111MODULE=on")
 	}
 	return env
 }

@@ -73,10 +73,10 @@ func TestProgram(t *testing.T) {
 	root := moduleRoot(t)
 	outside := filepath.Join(t.TempDir(), "over there")
 	own := filepath.Join(t.TempDir(), "own")
-	write(t, filepath.Join(own, "go.mod"), "module example.org/own\n\ngo 1.21\n")
+	write(t, filepath.Join(own, "go.mod"), "module own\n\ngo 1.21\n")
 	write(t, filepath.Join(own, "inner", "inner.go"), "package inner\n\nconst Protocol = 2\n")
 	write(t, filepath.Join(own, "cmd", "x", "main.go"), strings.NewReplacer(
-		`"golang.org/x/sys/unix"`, `"example.org/own/inner"`, "unix.NETLINK_USERSOCK", "inner.Protocol",
+		`"golang.org/x/sys/unix"`, `"own/inner"`, "unix.NETLINK_USERSOCK", "inner.Protocol",
 		"\t\"github.com/mdlayher/netlink\"\n", "", "\t\"github.com/mdlayher/netlink/nlenc\"\n", "", "\t\"github.com/vishvananda/netns\"\n", "",
 		"var _ = []any{netlink.Request, nlenc.Uint32Bytes, netns.None}\n", "\n\n\n\n").Replace(usesAll))
 	work := filepath.Join(root, "work", "01-send")
@@ -87,6 +87,10 @@ func TestProgram(t *testing.T) {
 	}
 	// What stands where the overlay is laid must not be compiled in.
 	write(t, filepath.Join(root, overlayDir, "other.go"), "package other\n")
+	// Nor must a go.mod that somebody left above it rule a program.
+	stray := filepath.Join(t.TempDir(), "a", "b")
+	write(t, filepath.Join(stray, "main.go"), usesAll)
+	write(t, filepath.Join(filepath.Dir(stray), "go.mod"), "module stray\n\ngo 1.11\n")
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(outside, link); err != nil {
 		t.Fatal(err)
@@ -97,7 +101,7 @@ func TestProgram(t *testing.T) {
 	b := &Builder{Root: root, Cwd: root}
 	for name, dir := range map[string]string{
 		"in work": work, "among wrong answers": root + "/labs/01-send/testdata/wrong/x", "space in the module": root + "/my work",
-		"outside": outside, "through a link": link, "own module": filepath.Join(own, "cmd", "x"),
+		"outside": outside, "through a link": link, "below a go.mod that does not matter": stray, "own module": filepath.Join(own, "cmd", "x"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "own module" {
@@ -178,6 +182,9 @@ go get in a folder outside of the workbook, then CODE=DIR.`
 					write(t, filepath.Join(dir, name), text)
 				}
 				for _, cwd := range []string{dir, filepath.Dir(dir)} {
+					if cwd != dir && tt.name != "two mains" && tt.name != "no main" {
+						continue // one of each kind is enough
+					}
 					_, err := buildProgram(t, &Builder{Root: root, Cwd: cwd}, dir)
 					var code *CodeError
 					if !errors.As(err, &code) {
@@ -209,11 +216,12 @@ func TestProgramOwnModuleErrors(t *testing.T) {
 	own := t.TempDir()
 	write(t, filepath.Join(own, "go.mod"), "module example.org/own\n\ngo 1.21\n")
 	write(t, filepath.Join(own, "a", "main.go"), "package main\n\nfunc main() { f() }\n")
+	write(t, filepath.Join(own, "a", "go.mod"), "module example.org/own/a\n\ngo 1.21\n")
 	write(t, filepath.Join(own, "b", "main.go"), "package main\n\nimport _ \"example.net/no/such\"\n\nfunc main() {}\n")
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOPROXY", "off")
 	for dir, want := range map[string]string{
-		"a": "a/main.go:3:15: undefined: f\n(built as a part of the module in .)\n",
+		"a": "a/main.go:3:15: undefined: f\n(built as a part of the module in a)\n",
 		"b": "Its go.mod does not have all that the code imports: run go mod tidy there.\n",
 	} {
 		_, err := buildProgram(t, &Builder{Root: root, Cwd: own}, filepath.Join(own, dir))

@@ -59,7 +59,7 @@ func FindRoot(dir string) (string, error) {
 	}
 	for at := abs; ; at = filepath.Dir(at) {
 		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
-		if err == nil && moduleLine.FindStringSubmatch(string(text)) != nil {
+		if m := modulePath.FindSubmatch(text); err == nil && m != nil && string(m[1]) == ModulePath {
 			return at, nil
 		}
 		if at == filepath.Dir(at) {
@@ -67,8 +67,6 @@ func FindRoot(dir string) (string, error) {
 		}
 	}
 }
-
-var moduleLine = regexp.MustCompile(`(?m)^module\s+` + ModulePath + `\s*(//.*)?$`)
 
 // folderName is that of a lab: the number in two digits or more, and a slug.
 var folderName = regexp.MustCompile(`^([0-9]{2,})-([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$`)
