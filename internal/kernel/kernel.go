@@ -76,7 +76,8 @@ const layout = "v1"
 // 40 to 60 MB of downloads and 300 MB of disk, and progress is told what is being done, line by line. Else it takes a
 // millisecond. spec is empty (Default), one of Series, "host" (this machine's kernel, or, where that is not
 // installed, the newest one in /boot that has headers), or else a folder in the form above. Folders whose name could be
-// taken for another spec need a slash.
+// taken for another spec need a slash. A fetched kernel is kept as it is: to have what its release serves now, remove its
+// folder.
 //
 // Every failure that is not ctx's end is an *Error.
 func Prepare(ctx context.Context, spec string, progress func(string)) (*Prepared, error) {
