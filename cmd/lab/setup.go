@@ -296,10 +296,11 @@ func known(ctx context.Context, pkgs []string) bool {
 // apt runs apt-get as root and tells its progress. The error holds apt's own
 // words.
 func (in *installer) apt(ctx context.Context, args ...string) error {
-	// Through env, since sudo does not pass the environment on. The lock of
-	// another apt is waited for; a network that is not there, not for long.
-	argv := append([]string{"env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C",
-		"apt-get", "-q", "-y", "--no-install-recommends", "-o", "APT::Status-Fd=1", "-o", "Dpkg::Use-Pty=0",
+	// The shell is there since sudo passes on neither the environment nor further
+	// descriptors, and dpkg has no standard output when apt's status goes there.
+	// The lock of another apt is waited for; a network that is not there, not long.
+	argv := append([]string{"sh", "-c", `export DEBIAN_FRONTEND=noninteractive LC_ALL=C; exec apt-get "$@" 3>&1`, "apt-get",
+		"-q", "-y", "--no-install-recommends", "-o", "APT::Status-Fd=3", "-o", "Dpkg::Use-Pty=0",
 		"-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20"}, args...)
 	switch {
 	case in.root:
@@ -319,7 +320,11 @@ func (in *installer) apt(ctx context.Context, args ...string) error {
 		return ctx.Err()
 	}
 	if err != nil || args[0] == "update" && out.failed != "" {
-		return &aptError{args[0], strings.TrimSpace(out.failed + out.last)}
+		said := out.failed
+		if said == "" || strings.Contains(said, "/usr/bin/dpkg returned an error") {
+			said = strings.Join(out.tail, "\n") + "\n" + said
+		}
+		return &aptError{args[0], strings.TrimSpace(said)}
 	}
 	return nil
 }
@@ -330,12 +335,12 @@ type aptOutput struct {
 	live    bool
 	waiting bool
 	rest    []byte
-	failed  string // errors and warnings
-	last    string // the last other line
+	failed  string   // errors and warnings
+	tail    []string // the last of the other lines
 }
 
 // status is a line of APT::Status-Fd: kind, package, percent, words.
-var status = regexp.MustCompile(`^(dl|pm)status:([^:]*):([0-9.]*):(.*)$`)
+var status = regexp.MustCompile(`^(dl|pm)(?:status|error|conffile):(.*):([0-9.]*):(.*)$`)
 
 // Write takes apt's output.
 func (o *aptOutput) Write(b []byte) (int, error) {
@@ -367,7 +372,8 @@ func (o *aptOutput) line(s string) {
 	case strings.HasPrefix(s, "E: "), strings.HasPrefix(s, "W: "), strings.HasPrefix(s, "Err:"), strings.HasPrefix(s, "sudo: "):
 		o.failed += s + "\n"
 	case s != "":
-		o.last = s
+		o.tail = append(o.tail, s)
+		o.tail = o.tail[max(0, len(o.tail)-30):]
 	}
 }
 

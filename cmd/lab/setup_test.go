@@ -32,8 +32,8 @@ case " $* " in
 	: >lists; : >fresh ;;
 *)
 	echo "install as ${AS:-user}, $DEBIAN_FRONTEND, $LC_ALL" >>calls
-	echo "dlstatus:1:43.2:Retrieving file 1 of 2"
-	echo "pmstatus:qemu:50.0:Installing qemu (amd64)"
+	echo "dlstatus:1:43.2:Retrieving file 1 of 2" >&3
+	echo "pmstatus:qemu:amd64:50.0:Installing qemu (amd64)" >&3
 	if [ -e stale ] && ! [ -e fresh ]; then
 		echo "E: Failed to fetch http://deb.example/q.deb  404  Not Found"
 		exit 100
@@ -71,7 +71,7 @@ func TestInstall(t *testing.T) {
 		{name: "nobody can answer", files: map[string]string{"lists": ""},
 			calls: "known, sudo -n, install as root, noninteractive, C"},
 		{name: "asked", files: map[string]string{"lists": ""}, ask: yes,
-			calls: "known, sudo env, install as root, noninteractive, C"},
+			calls: "known, sudo sh, install as root, noninteractive, C"},
 		{name: "asked and refused", files: map[string]string{"lists": ""},
 			ask:  func(string) (bool, error) { return false, nil },
 			says: "nothing was installed; when you like, run make setup, or sudo apt-get install --no-install-recommends qemu strace"},
@@ -88,7 +88,7 @@ func TestInstall(t *testing.T) {
 			calls: "known, sudo -n",
 			says:  "sudo wants a password that nobody can type here: run make setup in a terminal, or sudo apt-get install"},
 		{name: "no rights", files: map[string]string{"lists": "", "refuses": "eve is not in the sudoers file.\n"}, ask: yes,
-			calls: "known, sudo env",
+			calls: "known, sudo sh",
 			says:  "sudo does not give them to you: have somebody run sudo apt-get install"},
 		{name: "another apt", files: map[string]string{"lists": "", "says": "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt-get)\n"}, root: true,
 			calls: "known, install as user, noninteractive, C",
@@ -107,7 +107,7 @@ func TestInstall(t *testing.T) {
 			for name, text := range tt.files {
 				writeFile(t, filepath.Join(dir, name), text, 0o644)
 			}
-			for name, text := range map[string]string{"apt-get": fakeApt, "sudo": fakeSudo, "env": "#!/bin/sh\nexec /usr/bin/env \"$@\"\n", "cat": "#!/bin/sh\nexec /bin/cat \"$@\"\n"} {
+			for name, text := range map[string]string{"apt-get": fakeApt, "sudo": fakeSudo, "sh": "#!/bin/sh\nexec /bin/sh \"$@\"\n", "cat": "#!/bin/sh\nexec /bin/cat \"$@\"\n"} {
 				if name != tt.without {
 					writeFile(t, filepath.Join(dir, name), text, 0o755)
 				}
@@ -134,7 +134,7 @@ func TestInstallInterrupted(t *testing.T) {
 	t.Setenv("PATH", dir)
 	ready := filepath.Join(dir, "ready")
 	t.Setenv("READY", ready)
-	writeFile(t, filepath.Join(dir, "env"), "#!/bin/sh\nexec /usr/bin/env \"$@\"\n", 0o755)
+	writeFile(t, filepath.Join(dir, "sh"), "#!/bin/sh\nexec /bin/sh \"$@\"\n", 0o755)
 	// known is answered at once, the rest waits for the signal.
 	writeFile(t, filepath.Join(dir, "apt-get"), `#!/bin/sh
 case " $* " in *" --print-uris "*) exit 0;; esac
@@ -160,7 +160,7 @@ exec /bin/sleep 60
 }
 
 func TestAptOutput(t *testing.T) {
-	const text = "dlstatus:3:12.5:Retrieving file 3 of 9\r\npmstatus:strace:80.1:Unpacking strace (amd64)\n" +
+	const text = "dlstatus:3:12.5:Retrieving file 3 of 9\r\npmstatus:strace:amd64:80.1:Unpacking strace (amd64)\n" +
 		"Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt)... 1s\n" +
 		"Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt)... 2s\n" +
 		"W: a warning\nE: an error\nthe last\n"
@@ -181,8 +181,8 @@ func TestAptOutput(t *testing.T) {
 		if diff := cmp.Diff(tt.said, said); diff != "" {
 			t.Errorf("live %v: said (-want +got):\n%s", tt.live, diff)
 		}
-		if want := "W: a warning\nE: an error\n"; o.failed != want || o.last != "the last" {
-			t.Errorf("live %v: failed %q, last %q; want %q, %q", tt.live, o.failed, o.last, want, "the last")
+		if want := "W: a warning\nE: an error\n"; o.failed != want || strings.Join(o.tail, " ") != "the last" {
+			t.Errorf("live %v: failed %q, tail %q; want %q, %q", tt.live, o.failed, o.tail, want, "the last")
 		}
 	}
 }
