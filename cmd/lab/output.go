@@ -15,6 +15,7 @@ import (
 	"netlinklabs/internal/lab"
 	"netlinklabs/internal/report"
 	"netlinklabs/internal/trace"
+	"netlinklabs/internal/vm"
 	"netlinklabs/internal/wire"
 )
 
@@ -173,7 +174,16 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 		}
 		rep.Print(&out, report.Style{Hint: fmt.Sprintf("make lab-%d hint", l.Number)})
 	case "run":
-		if err := p.runSource(l, src, nil); err != nil {
+		// From the finished trace: live, a printed line comes when it is read, which
+		// is never twice at the same place.
+		steps, res, err := p.timeline(l, src)
+		if err != nil {
+			return "", err
+		}
+		if err := trace.WriteText(&out, steps, trace.Style{}); err != nil {
+			return "", err
+		}
+		if err := p.runEnd(l, res); err != nil {
 			return "", err
 		}
 	default:
@@ -182,12 +192,21 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 	return strings.Trim(out.String(), "\n") + "\n", nil
 }
 
+// timeline runs a program and returns the steps of its run.
+func (a *app) timeline(l *lab.Lab, src source) ([]trace.Step, *vm.Result, error) {
+	tr := trace.New()
+	res, err := a.program(l, src, nil, func(e trace.Event) { tr.Add(e) })
+	if err != nil {
+		return nil, nil, err
+	}
+	return tr.Program(0, wire.ProgramPath).Timeline(), res, nil
+}
+
 // picture draws the timeline of a run of the solution.
 func (a *app) picture(l *lab.Lab, w io.Writer) error {
-	tr := trace.New()
-	src := source{what: "solution", dir: l.Path("solution")}
-	if _, err := a.program(l, src, nil, func(e trace.Event) { tr.Add(e) }); err != nil {
+	steps, _, err := a.timeline(l, source{what: "solution", dir: l.Path("solution")})
+	if err != nil {
 		return err
 	}
-	return trace.WriteSVG(w, tr.Program(0, wire.ProgramPath).Timeline(), l.Meta.Title)
+	return trace.WriteSVG(w, steps, l.Meta.Title)
 }
