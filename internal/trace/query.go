@@ -354,8 +354,9 @@ func (p *Program) Evidence(events ...Event) []string {
 	events = slices.DeleteFunc(slices.Clone(events), func(e Event) bool { return !e.Seen() })
 	slices.SortStableFunc(events, byTime)
 	var lines []string
+	start := p.start()
 	for _, e := range events {
-		lines = append(lines, fmt.Sprintf("%s ms  %s", ms(e.Time-p.start()), p.trace.describe(e)))
+		lines = append(lines, fmt.Sprintf("%s ms  %s", ms(e.Time-start), p.trace.describe(e)))
 	}
 	return lines
 }

@@ -183,7 +183,7 @@ func (s *stepper) add(i int) {
 			c.parent.send(c.to)
 		}
 	case Insert + ret:
-		if c != nil && c.Socket != nil && c.Ret == 0 && c.Socket.Auto {
+		if c != nil && c.Socket != nil && c.Ret == 0 && c.Socket.Auto && (c.parent == nil || c.parent.Name != Bind) {
 			s.put(e, KernelLane, NoArrow, s.sends(c.parent), fmt.Sprintf("chooses port %s (autobind)", portNumber(c.Socket.Port)), false)
 		}
 	case Unicast:
@@ -375,10 +375,12 @@ func quote(text string) string {
 		}
 		r, size := utf8.DecodeRuneInString(text)
 		alike := 1
-		for !unicode.IsPrint(r) && strings.HasPrefix(text[alike*size:], text[:size]) {
+		visible := unicode.IsPrint(r) && !(r == utf8.RuneError && size == 1)
+		for !visible && strings.HasPrefix(text[alike*size:], text[:size]) {
 			alike++
 		}
-		b.WriteString(strings.Trim(strconv.Quote(text[:size]), `"`))
+		quoted := strconv.Quote(text[:size])
+		b.WriteString(quoted[1 : len(quoted)-1])
 		if alike > 1 {
 			fmt.Fprintf(&b, "(%d times)", alike)
 		}
@@ -444,6 +446,8 @@ func result(c *Call) string {
 	switch {
 	case c.Err() != nil:
 		return errnoName(c.Ret)
+	case c.Name == Bind && c.Entry.Uint("portid") == 0:
+		return c.Socket.String() + " (autobind)"
 	case c.Name == Bind:
 		return "ok"
 	}

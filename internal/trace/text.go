@@ -173,7 +173,7 @@ func (l *lines) step(s Step) string {
 		var line strings.Builder
 		if s.Lane == ProgramLane {
 			line.WriteString(l.color(textColor(s), row))
-			line.WriteString(l.color(colorArrow, l.arrow(s.Arrow, last, l.left-columns(row)+arrowColumns)))
+			line.WriteString(l.color(colorArrow, strings.TrimRight(l.arrow(s.Arrow, last, l.left-columns(row)+arrowColumns), " ")))
 		} else {
 			arrow := NoArrow
 			if i == 0 {
