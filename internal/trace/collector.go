@@ -207,8 +207,8 @@ func (c *Collector) start() error {
 	}
 	c.newMisses(counts)
 	c.faults = before(5, 14)
-	// Whatever was in the buffer before this marker is not ours either.
-	return c.writeMarker()
+	// Whatever is in the buffer before this marker is not ours either.
+	return c.reach()
 }
 
 // setClock makes the buffer's clock CLOCK_MONOTONIC, which the programs and the checks can read too. Setting it waits
@@ -525,25 +525,8 @@ func (c *Collector) sync() error {
 	if err != nil {
 		return err
 	}
-	if err := c.writeMarker(); err != nil {
+	if err := c.reach(); err != nil {
 		return err
-	}
-	// A marker is in its buffer when the write returns, so the first reading finds it. Only where the buffer overran
-	// meanwhile can it be gone; then the next one is found.
-	for try := 0; c.seen < c.syncs && c.err == nil; try++ {
-		if try == 100 {
-			return fmt.Errorf("trace: a marker written to %s/trace_marker never came out: has something else stopped the trace, or does it read the same buffer?", c.dir)
-		}
-		if try > 0 {
-			runtime.Gosched()
-			if err := c.writeMarker(); err != nil {
-				return err
-			}
-		}
-		c.drain()
-	}
-	if c.err != nil {
-		return c.err
 	}
 	misses := c.newMisses(counted)
 	for _, e := range misses {
@@ -553,6 +536,23 @@ func (c *Collector) sync() error {
 		c.changed.Broadcast()
 	}
 	return nil
+}
+
+// reach writes a marker into the buffer and reads until it comes out.
+func (c *Collector) reach() error {
+	// A marker is in its buffer when the write returns, so the first reading finds it. Only where the buffer overran
+	// meanwhile can it be gone; then the next one is found.
+	for try := 0; try < 100; try++ {
+		if err := c.writeMarker(); err != nil {
+			return err
+		}
+		c.drain()
+		if c.err != nil || c.seen == c.syncs {
+			return c.err
+		}
+		runtime.Gosched()
+	}
+	return fmt.Errorf("trace: a marker written to %s/trace_marker never came out: has something else stopped the trace, or does it read the same buffer?", c.dir)
 }
 
 const markerText = "netlink-labs marker "

@@ -4,6 +4,7 @@ package trace
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,8 +17,9 @@ import (
 // It grows event by event, so that the same code draws a finished run and a live one.
 type Trace struct {
 	events []Event
-	infos  []info // of each event
-	losses Losses
+	infos  []info         // of each event
+	losses Losses         // Probes: as the kernel counted
+	lapses map[string]int // returns that never came, by probe
 
 	tasks    map[int]*task
 	procs    map[int]*process // by process ID, the latest
@@ -253,6 +255,7 @@ func New(events ...Event) *Trace {
 		tasks: map[int]*task{}, procs: map[int]*process{},
 		byAddr: map[uint64]*Socket{}, bySk: map[uint64]*Socket{},
 		byID: map[uint64]*Message{}, echo: map[uint64]bool{},
+		losses: Losses{Probes: map[string]int{}}, lapses: map[string]int{},
 	}
 	if !slices.IsSortedFunc(events, byTime) {
 		events = slices.Clone(events)
@@ -268,7 +271,14 @@ func New(events ...Event) *Trace {
 func (t *Trace) Events() Events { return t.events }
 
 // Lost says what is missing from the trace.
-func (t *Trace) Lost() Losses { return t.losses }
+func (t *Trace) Lost() Losses {
+	lost := t.losses
+	lost.Probes = maps.Clone(lost.Probes)
+	for probe, n := range t.lapses {
+		lost.Probes[probe] = max(lost.Probes[probe], n)
+	}
+	return lost
+}
 
 // Sockets returns every Netlink socket that was seen, those of strangers included, in the order of creation.
 func (t *Trace) Sockets() []*Socket { return t.sockets }
@@ -297,7 +307,7 @@ func (t *Trace) note(e Event, in *info) {
 			t.losses.Unknown = true
 		}
 	case Missed:
-		t.miss(e.Text("probe"), int(e.Int("count")))
+		t.losses.Probes[e.Text("probe")] += int(e.Int("count"))
 	default:
 		in.owner = t.procs[e.Task]
 	}
@@ -548,16 +558,9 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 func (t *Trace) unreturned(calls []*Call) {
 	for _, c := range calls {
 		if !c.isSyscall() {
-			t.miss(c.Name+ret, 1)
+			t.lapses[c.Name+ret]++
 		}
 	}
-}
-
-func (t *Trace) miss(probe string, n int) {
-	if t.losses.Probes == nil {
-		t.losses.Probes = map[string]int{}
-	}
-	t.losses.Probes[probe] += n
 }
 
 // discard takes back a socket that socket(2) then failed to make.

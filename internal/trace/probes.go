@@ -53,14 +53,6 @@ func (p *probe) define() string {
 	return s
 }
 
-// names are those of the events that the probe makes.
-func (p *probe) names() []string {
-	if p.active > 0 {
-		return []string{p.name, p.name + ret}
-	}
-	return []string{p.name}
-}
-
 // choose returns the probes that every trace has, and the extra ones named.
 func choose(extra []string) ([]*probe, error) {
 	var chosen []*probe
