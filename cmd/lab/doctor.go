@@ -131,7 +131,9 @@ func (e *examination) qemu() {
 		e.say(bad, "QEMU", "%s is not installed: make setup", arch.QEMU)
 		return
 	}
-	major, minor, err := vm.Version(path)
+	ctx, cancel := context.WithTimeout(e.a.ctx, patience)
+	defer cancel()
+	major, minor, err := vm.Version(ctx, path)
 	switch least := vm.MinQEMU; {
 	case err != nil:
 		e.say(bad, "QEMU", "%v", err)

@@ -98,6 +98,12 @@ func mountAll() error {
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
 		_ = os.Symlink(target, "/dev/"+name)
 	}
+	// The command line's "quiet" is for the boot. From now on warnings must be seen:
+	// by the console the host learns what the kernel complains of, and what WARN_ON prints is
+	// of that level.
+	if err := os.WriteFile("/proc/sys/kernel/printk", []byte("5"), 0); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(wire.OutDir, 0o700); err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ var versionText = regexp.MustCompile(`version (\d+)\.(\d+)`)
 
 // checkVersion refuses a QEMU that is missing or too old. What was found out
 // about a file is remembered, since asking takes as long as a student's patience.
-func (m *Machine) checkVersion() error {
+func (m *Machine) checkVersion(ctx context.Context) error {
 	st, err := os.Stat(m.QEMU)
 	if err != nil {
 		return fmt.Errorf("%w is not installed (%s): run make setup", ErrQEMU, m.QEMU)
@@ -112,7 +112,7 @@ func (m *Machine) checkVersion() error {
 	if b, err := os.ReadFile(seen); err == nil && string(b) == key {
 		return nil
 	}
-	major, minor, err := Version(m.QEMU)
+	major, minor, err := Version(ctx, m.QEMU)
 	if err != nil {
 		return err
 	}
@@ -124,8 +124,13 @@ func (m *Machine) checkVersion() error {
 }
 
 // Version asks the QEMU program at the path qemu for its version.
-func Version(qemu string) (major, minor int, err error) {
-	out, err := exec.Command(qemu, "--version").CombinedOutput()
+func Version(ctx context.Context, qemu string) (major, minor int, err error) {
+	cmd := exec.CommandContext(ctx, qemu, "--version")
+	cmd.WaitDelay = time.Second // for what a script in its place has started
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return 0, 0, ctx.Err()
+	}
 	v := versionText.FindStringSubmatch(string(out))
 	if err != nil || v == nil {
 		return 0, 0, fmt.Errorf("%w: asking %s for its version: %v: %s", ErrQEMU, qemu, err, strings.TrimSpace(string(out)))

@@ -82,7 +82,8 @@ var (
 	complaint = regexp.MustCompile(`BUG:|WARNING:|Oops|Kernel panic|general protection fault|refcount_t:|unreferenced object|UBSAN:|KASAN:|Objects remaining in`)
 	// What a starved host makes of a guest is not the job's doing.
 	starved = regexp.MustCompile(`soft lockup|rcu.*(stall|kthread starved)|hung_task|NMI watchdog|clocksource|workqueue lockup|sched: RT throttling|hrtimer: interrupt took`)
-	noise   = regexp.MustCompile(`^(Modules linked in|CPU: |Hardware name|Code: |R[A-Z0-9]{2}: |FS: |CS: |CR2: |DR[03]: |---\[|PKRU| *\? )`)
+	// RIP stays where it is in the kernel (segment 10): it says which function it was.
+	noise = regexp.MustCompile(`^(Modules linked in|CPU: |Hardware name|Code: |R([A-D]X|[SD]I|[BS]P|[01][0-9]): |RIP: 0033|FS: |CS: |CR2: |DR[03]: |---\[|PKRU| *\? )`)
 )
 
 // complaints are the kernel's complaints with a few lines of context each, the

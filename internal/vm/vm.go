@@ -52,10 +52,9 @@ func (v Verdict) String() string { return verdictNames[v] }
 func (v Verdict) Environment() bool { return v >= NoBoot }
 
 // Limits, far from what any job needs.
-const (
-	maxOutput  = 16 << 20 // bytes of the job's output and records
-	maxConsole = 1 << 20  // bytes of the console that are kept
-)
+const maxConsole = 1 << 20 // bytes of the console that are kept
+
+var maxOutput = 16 << 20 // bytes of the job's output and records; tests take less
 
 // Machine is a VM to be booted. The zero values of optional fields are sensible.
 type Machine struct {
@@ -128,7 +127,7 @@ func Run(ctx context.Context, m Machine) (*Result, error) {
 	if m.Say == nil {
 		m.Say = func(string) {}
 	}
-	if err := m.checkVersion(); err != nil {
+	if err := m.checkVersion(ctx); err != nil {
 		return nil, err
 	}
 	release, err := acquireSlot(ctx, m.State, m.Say)
@@ -142,7 +141,9 @@ func Run(ctx context.Context, m Machine) (*Result, error) {
 		return nil, err
 	}
 	if accel == "kvm" && m.Accel != "kvm" {
-		if r.Verdict == NoBoot || r.Verdict == Ended {
+		// Once the first word has come KVM works, and the job may have done things
+		// that must not be done twice.
+		if r.Boot == 0 && r.Verdict.Environment() {
 			why = "KVM does not boot a VM here: " + r.Detail
 			m.Say(why + "; using emulation (tcg) from now on")
 			m.remember("tcg", why)
@@ -204,6 +205,7 @@ func (m *Machine) boot(ctx context.Context, accel string) (*Result, error) {
 	// A process group of its own: Ctrl-C at the terminal is for us, and we end QEMU.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "TMPDIR=/tmp")
+	cmd.WaitDelay = time.Second // for what it may have started, see end
 	exited := make(chan error, 1)
 	started := make(chan error)
 	go func() {
@@ -229,8 +231,12 @@ func (m *Machine) boot(ctx context.Context, accel string) (*Result, error) {
 	readers.Go(func() { run.frames(ours[1]) })
 	readers.Go(func() { run.qmp.read(func(reason string) { run.set(func() { run.reason = reason }) }) })
 
-	verdict, err := run.wait(ctx, cmd.Process, exited)
-	// The other ends are closed now, so the readers end by themselves.
+	verdict, err := run.wait(ctx, cmd.Process.Pid, exited)
+	// QEMU's ends are closed, but what a script in its place has started may hold
+	// copies. The readers still get all that was sent, and then the end of file.
+	for _, c := range ours {
+		_ = c.(*net.UnixConn).CloseRead()
+	}
 	readers.Wait()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -248,7 +254,9 @@ func (m *Machine) boot(ctx context.Context, accel string) (*Result, error) {
 }
 
 // wait waits until QEMU has exited, and makes it exit when it is time.
-func (run *running) wait(ctx context.Context, p *os.Process, exited chan error) (Verdict, error) {
+func (run *running) wait(ctx context.Context, pid int, exited chan error) (Verdict, error) {
+	// QEMU may be a script that starts the real one: the group ends as a whole.
+	kill := func() { _ = unix.Kill(-pid, unix.SIGKILL) }
 	start := time.Now()
 	firstWord := run.m.FirstWord
 	if run.accel == "kvm" {
@@ -263,26 +271,26 @@ func (run *running) wait(ctx context.Context, p *os.Process, exited chan error) 
 		case err := <-exited:
 			return verdict, err
 		case <-ctx.Done():
-			_ = p.Kill()
+			kill()
 			return verdict, <-exited
 		case <-first:
 			first = nil
 			limit.Reset(run.m.jobLimit(time.Since(start)))
 		case <-run.excess:
-			_ = p.Kill()
+			kill()
 			return Flooded, <-exited
 		case <-limit.C:
 			if first != nil {
-				_ = p.Kill()
+				kill()
 				return NoBoot, <-exited
 			}
 			if verdict == Hung { // the NMI was not answered either
-				_ = p.Kill()
+				kill()
 				return Hung, <-exited
 			}
 			verdict = Hung
 			run.qmp.send("inject-nmi")
-			limit.Reset(5 * time.Second)
+			limit.Reset(stretch(5 * time.Second))
 		}
 	}
 }
@@ -372,7 +380,8 @@ func (run *running) judge(v Verdict, exit error, complaints string) *Result {
 	panicked := run.reason == "guest-panic" || run.reason == "guest-reset"
 	oops := run.log.complaints()
 	switch {
-	case v == Flooded:
+	case v == Flooded || run.flood:
+		r.Verdict = Flooded // however it ended: some of the output is lost
 		r.Detail = fmt.Sprintf("the job printed more than %d MiB and was ended", maxOutput>>20)
 	case v == Hung:
 		r.Detail = "the deadline passed"
@@ -381,15 +390,17 @@ func (run *running) judge(v Verdict, exit error, complaints string) *Result {
 		r.Detail = "the kernel gave no sign of life"
 		r.Excerpt = run.log.last(12)
 	case panicked && run.hello.IsZero():
-		r.Verdict, r.Detail = NoBoot, "the kernel panicked while it booted"
-		r.Excerpt = run.log.last(12)
+		r.Verdict, r.Detail = NoBoot, "the kernel died while it booted: "+run.log.panicLine()
+		if r.Excerpt = oops; len(oops) == 0 {
+			r.Excerpt = run.log.last(12)
+		}
 	case panicked:
 		r.Verdict, r.Detail = Panicked, run.log.panicLine()
 		r.Excerpt = oops
 	case run.reason != "guest-shutdown":
-		r.Verdict, r.Detail = Ended, "QEMU ended by itself"
+		r.Verdict, r.Detail = Ended, "by itself, without an error"
 		if exit != nil {
-			r.Detail = "QEMU ended: " + exit.Error()
+			r.Detail = exit.Error()
 		}
 		if c := strings.TrimSpace(complaints); c != "" {
 			r.Detail += ": " + c
@@ -397,7 +408,7 @@ func (run *running) judge(v Verdict, exit error, complaints string) *Result {
 		r.Excerpt = run.log.last(12)
 	case run.fault != "":
 		r.Verdict, r.Detail = Faulted, run.fault
-	case run.broken != nil:
+	case run.status == nil && run.broken != nil:
 		r.Verdict, r.Detail = Unheard, run.broken.Error()
 	case run.status == nil:
 		r.Verdict, r.Detail = Unheard, "the guest switched itself off without a result"
