@@ -30,13 +30,19 @@ func moduleDirs(root string) []string {
 
 // moduleTests runs the tests of a kernel module on a kernel, and returns their output.
 func (a *app) moduleTests(dir, spec string) (string, error) {
+	return a.inVM(filepath.Base(dir), spec, "./"+filepath.ToSlash(rel(a.root, dir))+"/...")
+}
+
+// inVM runs the tests of Go packages in the VM, with a module loaded, on the kernel
+// spec, and returns their output.
+func (a *app) inVM(module, spec string, packages ...string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	// -count=1 is implied: the go command does not cache what -exec ran.
-	cmd := exec.CommandContext(a.ctx, "go", "test", "-v", "-timeout=10m",
-		"-exec", fmt.Sprintf("'%s' exec -module %s", self, filepath.Base(dir)), "./"+filepath.ToSlash(rel(a.root, dir))+"/...")
+	// One package after another: each has a VM of its own, and there are other groups.
+	args := append([]string{"test", "-v", "-p=1", "-timeout=10m", "-exec", fmt.Sprintf("'%s' exec -module %s", self, module)}, packages...)
+	cmd := exec.CommandContext(a.ctx, "go", args...)
 	cmd.Dir = a.root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly", "KERNEL="+spec)
 	var out bytes.Buffer

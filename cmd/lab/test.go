@@ -40,6 +40,7 @@ func testGroups() []testGroup {
 			return a.self(ctx, "gate")
 		}},
 		{"modules", "the kernel modules' own tests, in the VM", true, (*app).testModules},
+		{"guest", "what only the VM can show: confinement, the collector of the trace", true, (*app).testGuest},
 		{"output", "outputs shown in the texts are those of today", true, func(a *app, ctx context.Context) (string, error) {
 			return a.self(ctx, "output", "-check")
 		}},
@@ -239,6 +240,16 @@ func (a *app) testModules(context.Context) (string, error) {
 		}
 	}
 	return all.String(), nil
+}
+
+// testGuest runs the Go tests that need the place of a check. There, a skipped
+// test is one that has not been run.
+func (a *app) testGuest(ctx context.Context) (string, error) {
+	out, err := a.inVM("nlecho", os.Getenv("KERNEL"), "./internal/guest", "./internal/trace")
+	if err == nil && strings.Contains(out, "--- SKIP") {
+		err = errors.New("tests were skipped")
+	}
+	return out, err
 }
 
 // warning is how gcc and sparse begin a complaint.
