@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strings"
 )
 
@@ -45,11 +47,28 @@ type Live struct {
 	lines *lines
 	trace *Trace
 	steps *stepper
+
+	// What a program prints is read some time after it was written. So the steps behind a write wait for its text.
+	queue   []liveStep
+	written map[int64]int64 // bytes by descriptor
+	read    map[int64]int64
 }
+
+// liveStep is a step that is still to be drawn, or the place of a write whose text has not come.
+type liveStep struct {
+	Step
+	fd  int64 // of a write; 0 for a step
+	end int64 // bytes written to fd up to here
+}
+
+// patience is how much later than a write, in nanoseconds of the trace's clock, steps are drawn without its text: a
+// line that does not end is never read.
+const patience = 1e9
 
 // NewLive returns a timeline of the run of file by process pid, which are as in [Trace.Program], drawn to w.
 func NewLive(w io.Writer, pid int, file string, style Style) *Live {
-	return &Live{w: w, pid: pid, file: file, lines: newLines(style), trace: New()}
+	return &Live{w: w, pid: pid, file: file, lines: newLines(style), trace: New(),
+		written: map[int64]int64{}, read: map[int64]int64{}}
 }
 
 // Add takes in the next event, and draws the steps that are complete with it.
@@ -70,8 +89,35 @@ func (l *Live) Add(e Event) error {
 	}
 	if last := len(l.trace.events) - 1; l.steps.p.includes(last) {
 		l.steps.add(last)
+		l.enqueue(e)
+		if c := l.trace.infos[last].call; e.Name == "sys_exit_write" && c != nil && c.Ret > 0 {
+			if fd := int64(int32(c.Entry.Int("fd"))); fd == 1 || fd == 2 {
+				l.written[fd] += c.Ret
+				l.queue = append(l.queue, liveStep{Step{Time: c.Entry.Time}, fd, l.written[fd]})
+			}
+		}
 	}
-	return l.draw()
+	return l.draw(e.Time - patience)
+}
+
+// enqueue takes the steps that event e made. A printed line goes where it was written.
+func (l *Live) enqueue(e Event) {
+	for _, s := range l.steps.steps {
+		at := len(l.queue)
+		if s.Output {
+			fd := e.Int("fd")
+			l.read[fd] += int64(len(e.Text("text"))) + 1
+			i := slices.IndexFunc(l.queue, func(q liveStep) bool { return q.fd == fd && q.end >= l.read[fd] })
+			if i >= 0 {
+				at, s.Time = i, l.queue[i].Time
+				if l.queue[i].end == l.read[fd] {
+					l.queue = slices.Delete(l.queue, i, i+1)
+				}
+			}
+		}
+		l.queue = slices.Insert(l.queue, at, liveStep{Step: s})
+	}
+	l.steps.steps = l.steps.steps[:0]
 }
 
 // Close draws what was held back: a call that was entered last and had not returned.
@@ -80,16 +126,25 @@ func (l *Live) Close() error {
 		return nil
 	}
 	l.steps.flush()
-	return l.draw()
+	l.enqueue(Event{})
+	return l.draw(math.MaxInt64)
 }
 
-func (l *Live) draw() error {
-	for _, s := range l.steps.steps {
-		if _, err := io.WriteString(l.w, l.lines.step(s)); err != nil {
+// draw draws the steps up to the first write that still waits for its text and is not older than since.
+func (l *Live) draw(since int64) error {
+	for len(l.queue) > 0 {
+		q := l.queue[0]
+		if q.fd != 0 && q.Time > since {
+			return nil
+		}
+		l.queue = l.queue[1:]
+		if q.fd != 0 {
+			continue
+		}
+		if _, err := io.WriteString(l.w, l.lines.step(q.Step)); err != nil {
 			return err
 		}
 	}
-	l.steps.steps = l.steps.steps[:0]
 	return nil
 }
 
