@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -32,7 +31,7 @@ func (a *app) bench(args []string) error {
 	if err := f.Parse(args); err != nil || *times < 1 || f.NArg() > 0 {
 		return usagef("bench takes -n TIMES")
 	}
-	l, err := a.lab(cmp.Or(os.Getenv("LAB"), "1"))
+	l, err := a.lab("1")
 	if err != nil {
 		return err
 	}
