@@ -17,7 +17,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +27,7 @@ const (
 	protocol = 25
 	// patience is how long a test waits for what must come. It bounds a broken
 	// run and orders nothing: it is far beyond what the slowest emulator needs.
-	patience = 2 * time.Minute
+	patience = time.Minute
 
 	headerLen = unix.NLMSG_HDRLEN
 	replyLen  = headerLen + 1024
@@ -297,13 +296,13 @@ func align(b []byte) []byte {
 	return b
 }
 
-// background runs f on a goroutine and returns a function that waits for it
-// and fails the test with its error.
+// background runs f on a goroutine and returns a function, to be called once,
+// that waits for it and fails the test with its error.
 func background(t *testing.T, what string, f func() error) (wait func()) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	return sync.OnceFunc(func() {
+	return func() {
 		t.Helper()
 		select {
 		case err := <-done:
@@ -313,7 +312,7 @@ func background(t *testing.T, what string, f func() error) (wait func()) {
 		case <-time.After(patience):
 			t.Fatalf("%s: not over after %v", what, patience)
 		}
-	})
+	}
 }
 
 // ---- trace events ----

@@ -265,7 +265,7 @@ func TestHoldOrder(t *testing.T) {
 	aSent := background(t, "sendto of the first", func() error { return a.send(message(1, 0, nil)) })
 	tr.until(t, "wait", fmt.Sprintf("portid=%d", a.port))
 	bSent := background(t, "sendto of the second", func() error { return b.send(message(2, 0, nil)) })
-	tr.until(t, "wait", fmt.Sprintf("portid=%d", b.port))
+	want(t, tr.until(t, "wait", ""), fmt.Sprintf("input portid=%d depth=1", b.port), fmt.Sprintf("wait portid=%d", b.port))
 
 	set(t, "release", 1)
 	aSent()
