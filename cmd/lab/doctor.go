@@ -50,7 +50,7 @@ func (e *examination) say(state, what, format string, args ...any) {
 		e.bad++
 	}
 	e.a.progress.clear()
-	fmt.Fprintf(e.a.out, "  %-3s %-11s %s\n", state, what, fmt.Sprintf(format, args...))
+	fmt.Fprintf(e.a.out, "  %-3s %-22s %s\n", state, what, fmt.Sprintf(format, args...))
 }
 
 // doctor tells what this machine has and lacks, a line each, with the fix. It
@@ -289,19 +289,16 @@ func (e *examination) tools() error {
 		switch {
 		case w.name == arch.QEMU:
 		case w.there():
-			e.say(good, filepath.Base(w.name), "%s", w.does)
+			e.say(good, w.label(), "%s", w.does)
 		case w.purpose == forFetch && !kernel.NeedsFetch(os.Getenv("KERNEL")):
-			e.say(note, filepath.Base(w.name), "missing, only needed to fetch other kernels: package %s", w.pkg)
+			e.say(note, w.label(), "missing, only needed to fetch other kernels: package %s", w.pkg)
+		case w.name == "gcc":
+			e.say(note, w.label(), "missing; labs' modules are built with Debian's, fetched into the cache (60 MB); make test installs it")
 		case w.purpose == forTests:
-			e.say(note, filepath.Base(w.name), "missing, only needed by make test, which installs it: package %s", w.pkg)
+			e.say(note, w.label(), "missing, only needed by make test, which installs it: package %s", w.pkg)
 		default:
-			e.say(bad, filepath.Base(w.name), "missing (%s): make setup, package %s", w.does, w.pkg)
+			e.say(bad, w.label(), "missing (%s): make setup, package %s", w.does, w.pkg)
 		}
-	}
-	if path, err := exec.LookPath("gcc"); err == nil {
-		e.say(good, "gcc", "%s, to build modules", path)
-	} else {
-		e.say(note, "gcc", "missing; modules are built with Debian's, which is fetched into the cache (60 MB)")
 	}
 	return nil
 }

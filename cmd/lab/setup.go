@@ -60,6 +60,7 @@ func wants() ([]want, error) {
 		{"strace", "strace", "for the VM's shell", forShell},
 		{"ip", "iproute2", "for the VM's shell", forShell},
 		{"ss", "iproute2", "for the VM's shell", forShell},
+		{"gcc", "gcc", "tests the kernel modules' builds", forTests},
 		{"shellcheck", "shellcheck", "tests the shell scripts", forTests},
 		{"sparse", "sparse", "tests the kernel modules", forTests},
 	}, nil
@@ -73,6 +74,11 @@ func (w want) there() bool {
 	}
 	_, err := lookTool(w.name)
 	return err == nil
+}
+
+// label is its name in a list.
+func (w want) label() string {
+	return strings.TrimSuffix(filepath.Base(w.name), ".gpg")
 }
 
 // missing returns what the machine lacks for the purposes.
@@ -131,7 +137,7 @@ func (a *app) tellLacks(w io.Writer, lacks []want) {
 	a.progress.clear()
 	fmt.Fprintln(w, "This machine lacks")
 	for _, l := range lacks {
-		fmt.Fprintf(w, "  %-20s %-34s package %s\n", l.name, l.does, l.pkg)
+		fmt.Fprintf(w, "  %-22s %-34s package %s\n", l.label(), l.does, l.pkg)
 	}
 }
 

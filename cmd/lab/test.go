@@ -204,27 +204,37 @@ func (t *testRun) summary() error {
 	return nil
 }
 
-// command runs a program in the repository and returns what it printed. When ctx
-// ends the program is interrupted, with all that it started.
-func (a *app) command(ctx context.Context, env []string, argv ...string) (string, error) {
+// cmd is a program to be run in the repository. When ctx ends it is interrupted,
+// with all that it started.
+func (a *app) cmd(ctx context.Context, env []string, argv ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = a.root, env
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 2 * patience
-	err := cmd.Run()
-	return out.String(), err
+	return cmd
 }
 
-// self runs another verb of this tool.
+// command runs a program in the repository and returns all that it printed.
+func (a *app) command(ctx context.Context, env []string, argv ...string) (string, error) {
+	out, err := a.cmd(ctx, env, argv...).CombinedOutput()
+	return string(out), err
+}
+
+// self runs another verb of this tool. Its progress is only worth reading where
+// there is nothing else.
 func (a *app) self(ctx context.Context, args ...string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	return a.command(ctx, os.Environ(), append([]string{self}, args...)...)
+	cmd := a.cmd(ctx, os.Environ(), append([]string{self}, args...)...)
+	var out, progress bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &progress
+	if err = cmd.Run(); err != nil && cmd.ProcessState.ExitCode() != 1 {
+		return progress.String() + out.String(), err
+	}
+	return out.String(), err
 }
 
 func (a *app) testModules(context.Context) (string, error) {
