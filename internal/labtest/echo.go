@@ -36,7 +36,7 @@ func (s *Step) ToKernel(r *Run) trace.Call {
 		f := Failure{
 			Got:      fmt.Sprintf("%d messages to the kernel", len(got)),
 			Expected: "one message",
-			Likely:   "the program sends again what has arrived already",
+			Likely:   "each send is a message of its own: header and text go together, and once",
 		}
 		for _, c := range got {
 			f.Trace = append(f.Trace, c.Entry)
@@ -102,7 +102,7 @@ func whySend(c trace.Call) (got, likely string) {
 	case err == unix.ENODATA:
 		likely = "the message is empty: not even a header is in it"
 	case err == unix.EINVAL:
-		likely = "the destination is no address of the family AF_NETLINK, or its length is wrong"
+		likely = "the destination is no address of the family AF_NETLINK, or its length is wrong, or what was given as ancillary data is none"
 	case failed:
 		likely = "netlink_sendmsg refused the message before anybody could look into it"
 	}
@@ -119,7 +119,7 @@ func (r *Run) Reads(from *trace.Socket) trace.Calls {
 
 // Short cuts what a program printed to a length that fits into a message.
 func Short(text string) string {
-	const most = 40
+	const most = 28
 	if len(text) > most {
 		text = text[:most] + "..."
 	}

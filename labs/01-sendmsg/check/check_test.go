@@ -110,11 +110,18 @@ func (k *talk) described(s *labtest.Step) {
 		want = append(want, make([]byte, length-whole)...)
 	}
 	if uint64(crc32.ChecksumIEEE(want)) != k.message.Input.Uint("crc") {
-		fail(labtest.Failure{
-			Got:      fmt.Sprintf("the payload %q", labtest.Short(string(data[headerLen:]))),
+		payload := string(data[headerLen:])
+		f := labtest.Failure{
+			Got:      fmt.Sprintf("the payload %q", labtest.Short(payload)),
 			Expected: fmt.Sprintf("%q, the program's argument", labtest.Short(k.greeting)),
 			Likely:   "the payload begins right behind the header's 16 bytes, and is what the program was told to say",
-		})
+		}
+		if strings.HasPrefix(k.greeting, payload) {
+			f.Got = fmt.Sprintf("a payload of %d bytes, which begins like the greeting", length-headerLen)
+			f.Expected = fmt.Sprintf("all of the greeting, %d bytes", len(k.greeting))
+			f.Likely = "the message has room for a shorter greeting than this one"
+		}
+		fail(f)
 	}
 	s.Reported(k.run, "sent", fmt.Sprint(k.sent.Ret), labtest.Failure{
 		Expected: fmt.Sprintf("sent=%d, which sendmsg returned", k.sent.Ret),
