@@ -86,10 +86,11 @@ func probeNames() []string {
 
 // systemCalls are those whose entry and return every trace has: they name the call by which a program came to the
 // kernel's function, and the descriptor. Writes also place the lines that a program prints among its other steps;
-// closes show a socket that was given up too early.
+// closes show a socket that was given up too early. (The order is that in which formats are searched, see
+// [Collector.format]: what everybody calls comes first.)
 var systemCalls = []string{
-	"socket", "bind", "connect", "getsockname", "setsockopt", "sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg",
-	"write", "close",
+	"close", "write",
+	"socket", "bind", "sendto", "sendmsg", "recvfrom", "recvmsg", "getsockname", "setsockopt", "connect", "sendmmsg", "recvmmsg",
 }
 
 // otherEvents are the further tracepoints of every trace: processes and threads. (task_newtask tells a thread from a
