@@ -99,9 +99,11 @@ static u32 nlecho_hold_gen;		/* changed by each write of hold=0 */
 static struct nlecho_uint nlecho_replies = {
 	.value = 10, .max = NLECHO_MAX_REPLIES
 };
+
 static struct nlecho_uint nlecho_delay_ms = {
 	.value = 3000, .max = NLECHO_MAX_DELAY_MS
 };
+
 static struct nlecho_uint nlecho_defer = { .value = 0, .max = 1 };
 static struct nlecho_uint nlecho_hold = { .value = 0, .max = 1 };
 static enum nlecho_reply_to nlecho_reply_to = NLECHO_SENDER;
