@@ -209,7 +209,10 @@ func (l *lines) step(s Step) string {
 	}
 	width := l.left
 	indent := ""
-	if s.Lane == KernelLane {
+	switch {
+	case s.Lane == ProgramLane && s.Arrow == NoArrow && l.open == 0:
+		width = l.style.Width - timeColumns // nothing is beside it
+	case s.Lane == KernelLane:
 		// A recursion can be a hundred levels deep: the indentation shows the first ones only.
 		indent = strings.Repeat("  ", min(max(s.Depth-1, 0), 6))
 		width = l.right - len(indent)

@@ -43,10 +43,8 @@ func TestWriteText(t *testing.T) {
  1000.600                                         │             deep
  1001.000  sendmsg returns 1040 bytes ◀───────────╯
  1002.000  prints "你好 <&>
-             xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
-             xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
-             xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
-             xxxx"
+             xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+             xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 `
 	if got := "\n" + b.String(); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
