@@ -5,6 +5,7 @@ package trace
 import (
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,21 +31,28 @@ func save(r *Recording, path string) error {
 	return f.Close()
 }
 
-// load reads what save wrote.
-func load(t testing.TB, path string) *Recording {
-	t.Helper()
+// read reads what save wrote.
+func read(r *Recording, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	r := new(Recording)
 	if err := json.NewDecoder(z).Decode(r); err != nil {
-		t.Fatalf("%s: %v", path, err)
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func load(t testing.TB, path string) *Recording {
+	t.Helper()
+	r := new(Recording)
+	if err := read(r, path); err != nil {
+		t.Fatal(err)
 	}
 	return r
 }

@@ -130,7 +130,8 @@ type stepper struct {
 	p     *Program
 	steps []Step
 	held  *Call
-	depth int // of the held line
+	depth int  // of the held line
+	dying bool // a Go program prints its traceback
 }
 
 // add takes in event i of the trace.
@@ -212,8 +213,7 @@ func (s *stepper) add(i int) {
 		}
 	case Output:
 		if s.p.has(in.owner) {
-			s.put(e, ProgramLane, NoArrow, 0, "prints "+quote(e.Text("text")), false)
-			s.steps[len(s.steps)-1].Output = true
+			s.output(e)
 		}
 	case Lost:
 		text := "events were lost here"
@@ -224,6 +224,25 @@ func (s *stepper) add(i int) {
 	case Missed:
 		s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("%d hits of %s were not recorded", e.Int("count"), e.Text("probe")), true)
 	}
+}
+
+// output makes a step of a printed line. It is no sign that something happened inside the call that is held back: the
+// line was written before, and is only read now. Of a Go program's death the first line is told, not the traceback.
+func (s *stepper) output(e Event) {
+	text := e.Text("text")
+	said := "prints " + quote(text)
+	if e.Int("fd") == 2 {
+		if s.dying {
+			return
+		}
+		for _, death := range []string{"panic: ", "fatal error: "} {
+			if why, ok := strings.CutPrefix(text, death); ok {
+				s.dying = true
+				said = "panics: " + quote(why)
+			}
+		}
+	}
+	s.steps = append(s.steps, Step{Seq: e.Seq, Time: e.Time, Lane: ProgramLane, Text: said, Failed: s.dying, Output: true})
 }
 
 func (s *stepper) unicast(e Event, in info) {
