@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -239,7 +240,12 @@ func (a *app) remember(l *lab.Lab, w lab.Workspace, rep *report.Report) error {
 			return err
 		}
 		s.Checked(steps, rep.Outcome == report.Passed)
-		return lab.WriteOutcomes(a.out, outcomes)
+		var told strings.Builder
+		err = lab.WriteOutcomes(&told, s, outcomes, cmp.Or(min(a.width, 110), 80))
+		if told.Len() > 0 {
+			fmt.Fprintf(a.out, "\nyour predictions\n%s", told.String())
+		}
+		return err
 	})
 	if note != "" {
 		a.note("%s", note)

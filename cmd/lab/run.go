@@ -108,7 +108,7 @@ func (a *app) program(l *lab.Lab, src source, args []string, event func(trace.Ev
 
 // runEnd says how a run ended and where.
 func (a *app) runEnd(l *lab.Lab, res *vm.Result) error {
-	fmt.Fprintf(a.out, "\nkernel %s, vm, %s, %.1f s      judge it: make lab-%d check\n", res.Release, res.Accel, res.Total.Seconds(), l.Number)
+	fmt.Fprintf(a.out, "\nkernel %s, vm, %s, %.1fs      judge it: make lab-%d check\n", res.Release, res.Accel, res.Total.Seconds(), l.Number)
 	if res.Verdict == vm.Done && res.Status.Code == 0 {
 		return nil
 	}

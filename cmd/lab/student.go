@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"netlinklabs/internal/lab"
+	"netlinklabs/internal/text"
 )
 
 // startStep is the variable START: the step that the student begins with.
@@ -149,7 +151,7 @@ func (a *app) hint(args []string) error {
 }
 
 func (a *app) printHint(l *lab.Lab, h lab.Hint) {
-	fmt.Fprintf(a.out, "step %d of lab %d, hint %d of %d\n\n%s\n\n", h.Step, l.Number, h.Level, len(lab.HintLevels), strings.TrimSpace(h.Text))
+	fmt.Fprintf(a.out, "step %d of lab %d, hint %d of %d\n\n%s\n\n", h.Step, l.Number, h.Level, len(lab.HintLevels), text.Fill(strings.TrimSpace(h.Text), cmp.Or(min(a.width, 100), 80)))
 }
 
 // solution shows the solution beside the student's code.

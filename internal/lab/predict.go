@@ -8,6 +8,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"netlinklabs/internal/text"
 )
 
 // AskPredictions asks the predictions of a lab that were not asked before, and
@@ -127,17 +129,34 @@ func Outcomes(l *Lab, s *State, truth map[string]int) ([]Outcome, error) {
 }
 
 // WriteOutcomes writes what a student predicted beside what the kernel did,
-// and after a miss the question to think about. What was not predicted, or not
-// seen, is left out.
-func WriteOutcomes(w io.Writer, outcomes []Outcome) error {
+// and after a miss the question to think about, in lines of at most width
+// characters. What was not predicted, or not seen, is left out, and so is what s
+// says was told before; what is told now is noted there.
+func WriteOutcomes(w io.Writer, s *State, outcomes []Outcome, width int) error {
 	var b strings.Builder
 	for _, o := range outcomes {
-		if o.Answer == "" || o.Truth == "" {
+		if o.Answer == "" || o.Truth == "" || s.Told[o.Prediction.ID] {
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n    you predicted   %s\n    the kernel did  %s\n", o.Prediction.Question, o.Answer, o.Truth)
+		if s.Told == nil {
+			s.Told = map[string]bool{}
+		}
+		s.Told[o.Prediction.ID] = true
+		field := func(name, value string) {
+			for i, line := range text.Wrap(value, width-20) {
+				if i > 0 {
+					name = ""
+				}
+				fmt.Fprintf(&b, "    %-16s%s\n", name, line)
+			}
+		}
+		for _, line := range text.Wrap(o.Prediction.Question, width-2) {
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
+		field("you predicted", o.Answer)
+		field("the kernel did", o.Truth)
 		if !o.Hit {
-			fmt.Fprintf(&b, "    think           %s\n", o.Prediction.Think)
+			field("think", o.Prediction.Think)
 		}
 	}
 	_, err := io.WriteString(w, b.String())

@@ -81,7 +81,7 @@ func TestOutcomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	if err := WriteOutcomes(&b, outs); err != nil {
+	if err := WriteOutcomes(&b, s, outs, 80); err != nil {
 		t.Fatal(err)
 	}
 	want := `
@@ -97,6 +97,11 @@ func TestOutcomes(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 
+	b.Reset()
+	if err := WriteOutcomes(&b, s, outs, 80); err != nil || b.Len() > 0 {
+		t.Errorf("told a second time: %v\n%s", err, b.String())
+	}
+
 	// Neither a skip nor what was not seen is compared.
 	s.Predictions["replies"] = Answer{Option: -1}
 	outs, err = Outcomes(l, s, map[string]int{"replies": 1})
@@ -104,7 +109,7 @@ func TestOutcomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Reset()
-	if err := WriteOutcomes(&b, outs); err != nil || b.Len() > 0 {
+	if err := WriteOutcomes(&b, &State{}, outs, 80); err != nil || b.Len() > 0 {
 		t.Errorf("nothing to compare: %v\n%s", err, b.String())
 	}
 	for _, o := range outs {

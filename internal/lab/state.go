@@ -27,6 +27,9 @@ type State struct {
 	// Predictions are the answers by the prediction's ID. One that was never
 	// asked is not in it.
 	Predictions map[string]Answer `json:"predictions,omitempty"`
+	// Told are the predictions, by ID, that the student was told the truth of:
+	// once is enough.
+	Told map[string]bool `json:"told,omitempty"`
 	// Steps tells for each step of the last check whether it passed.
 	Steps map[int]bool `json:"steps,omitempty"`
 	// Passed is when a check first passed whole; zero if none has.

@@ -15,6 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"netlinklabs/internal/text"
 	"netlinklabs/internal/vm"
 	"netlinklabs/internal/wire"
 )
@@ -280,9 +281,9 @@ func (r *Report) Facts() string {
 
 const label = "         %-10s"
 
-func (s Style) field(w io.Writer, name, text string) {
-	if text != "" {
-		s.verbatim(w, name, wrap(text, s.Width-19))
+func (s Style) field(w io.Writer, name, value string) {
+	if value != "" {
+		s.verbatim(w, name, text.Wrap(value, s.Width-19))
 	}
 }
 
@@ -320,25 +321,4 @@ func printable(line string) string {
 		}
 	}
 	return b.String()
-}
-
-// wrap breaks text at blanks; its own line breaks stay.
-func wrap(text string, width int) []string {
-	var out []string
-	for _, para := range strings.Split(text, "\n") {
-		line := ""
-		for word := range strings.FieldsSeq(para) {
-			switch {
-			case line == "":
-				line = word
-			case len([]rune(line))+1+len([]rune(word)) > width:
-				out = append(out, line)
-				line = word
-			default:
-				line += " " + word
-			}
-		}
-		out = append(out, line)
-	}
-	return out
 }

@@ -160,7 +160,7 @@ func acquireSlot(ctx context.Context, state string, say func(string)) (func(), e
 		}
 		if !said {
 			said = true
-			say(fmt.Sprintf("waiting: %d VMs run already, one a core", runtime.NumCPU()))
+			say(fmt.Sprintf("waiting for a free core: %d VMs are running", runtime.NumCPU()))
 		}
 		select {
 		case <-ctx.Done():
