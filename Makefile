@@ -22,10 +22,6 @@ $(if $(word 2,$(VERB)),$(error one thing at a time, not $(VERB)))
 
 CALL := $(or $(VERB),$(if $(LAB),show,list)) $(if $(filter soak bench,$(VERB)),$(if $(N),-n $(N))) $(LAB) $(ARGS)
 
-# Go 1.21 and later fetches the Go that go.mod names. Debian's and others' are
-# told not to, which only the environment overrules.
-export GOTOOLCHAIN ?= auto
-
 MAKEFLAGS += --silent --no-print-directory
 .NOTPARALLEL:
 .PHONY: $(GOALS)

@@ -43,9 +43,11 @@ flock 9 2>/dev/null || true # where there is no flock(1), there is no lock
 [ -x "$bin/lab" ] || echo "building bin/lab; the first time takes a minute" >&2
 touch "$stamp.new" # before the build: what changes meanwhile is stale
 
+# Go 1.21 and later fetches the Go that go.mod names, unless it is told not to: by
+# the environment it is, by other means it may be without anybody's knowing.
 # What is set for other work does not reach in. -buildvcs: git refuses to look at
 # another user's checkout.
-GOOS='' GOARCH='' GO111MODULE=on GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+GOTOOLCHAIN=${GOTOOLCHAIN:-auto} GOOS='' GOARCH='' GO111MODULE=on GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
 	go build -buildvcs=false -ldflags='-s -w' -o "$bin/" ./cmd/lab ./cmd/guest 1>&2 9>&- ||
 	fail "bin/lab could not be built, see above. The first time needs a network, for Go $(sed -n 's/^go //p' go.mod) and the libraries; $version"
 mv "$stamp.new" "$stamp"

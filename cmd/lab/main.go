@@ -98,6 +98,11 @@ func run() int {
 	for _, v := range []string{"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"} {
 		os.Unsetenv(v)
 	}
+	// The Go that go.mod names is fetched, whatever the installed one is told by
+	// other means than the environment: see cmd/build.sh.
+	if os.Getenv("GOTOOLCHAIN") == "" {
+		os.Setenv("GOTOOLCHAIN", "auto")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	a := &app{ctx: ctx, out: os.Stdout, err: os.Stderr, verbose: os.Getenv("V") == "1"}
