@@ -292,6 +292,8 @@ func (e *examination) tools() error {
 			e.say(good, w.label(), "%s", w.does)
 		case w.purpose == forFetch && !kernel.NeedsFetch(os.Getenv("KERNEL")):
 			e.say(note, w.label(), "missing, only needed to fetch other kernels: package %s", w.pkg)
+		case w.purpose == forShell:
+			e.say(note, w.label(), "missing, only needed by make shell, which installs it: package %s", w.pkg)
 		case w.name == "gcc":
 			e.say(note, w.label(), "missing; labs' modules are built with Debian's, fetched into the cache (60 MB); make test installs it")
 		case w.purpose == forTests:

@@ -165,7 +165,9 @@ func (a *app) setup(args []string) error {
 			return nil
 		}
 		a.tellLacks(a.out, lacks)
-		fmt.Fprintf(a.out, "To be run: %s\n", a.installer().line(packages(lacks)))
+		in := a.installer()
+		in.stale = !known(a.ctx, packages(lacks))
+		fmt.Fprintf(a.out, "To be run: %s\n", in.line(packages(lacks)))
 		return nil
 	}
 	if err := a.need(p); err != nil {
@@ -209,6 +211,8 @@ type installer struct {
 	say func(string) // progress
 	// live says that progress is written over, and may say more.
 	live bool
+	// stale says that the package lists lack what is to be installed.
+	stale bool
 }
 
 func (a *app) installer() *installer {
@@ -239,9 +243,13 @@ func (a *app) ask(question string) (bool, error) {
 
 // line is the command that a person would type for the same.
 func (in *installer) line(pkgs []string) string {
-	s := "apt-get install --no-install-recommends " + strings.Join(pkgs, " ")
-	if !in.root {
-		s = "sudo " + s
+	sudo := "sudo "
+	if in.root {
+		sudo = ""
+	}
+	s := sudo + "apt-get install --no-install-recommends " + strings.Join(pkgs, " ")
+	if in.stale {
+		s = sudo + "apt-get update && " + s
 	}
 	return s
 }
@@ -252,8 +260,9 @@ func (in *installer) install(ctx context.Context, pkgs []string) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return errors.New("this is not Debian or Ubuntu, where make setup can install: install the programs above by the means of this system")
 	}
+	in.stale = !known(ctx, pkgs)
 	if _, err := exec.LookPath("sudo"); err != nil && !in.root {
-		return fmt.Errorf("installing takes root's rights, and this machine has no sudo: as root, run %s", strings.TrimPrefix(in.line(pkgs), "sudo "))
+		return fmt.Errorf("installing takes root's rights, and this machine has no sudo: as root, run %s", strings.ReplaceAll(in.line(pkgs), "sudo ", ""))
 	}
 	if in.ask != nil {
 		yes, err := in.ask("Install with `" + in.line(pkgs) + "`?")
@@ -271,7 +280,7 @@ func (in *installer) install(ctx context.Context, pkgs []string) error {
 		return in.apt(ctx, "update")
 	}
 	var listsErr error
-	if !known(ctx, pkgs) {
+	if in.stale {
 		// Lists of others may fail while Debian's do not: what is known then counts.
 		if listsErr = update(); !known(ctx, pkgs) && listsErr != nil {
 			return in.explain(ctx, listsErr, pkgs)
