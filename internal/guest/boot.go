@@ -104,6 +104,9 @@ func mountAll() error {
 	if err := os.WriteFile("/proc/sys/kernel/printk", []byte("5"), 0); err != nil {
 		return err
 	}
+	if err := os.WriteFile("/dev/kmsg", []byte("<4>"+wire.BootedLine+"\n"), 0); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(wire.OutDir, 0o700); err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"netlinklabs/internal/wire"
 )
 
 // console keeps the kernel's log: its beginning and its end when it is long.
@@ -59,14 +61,14 @@ func (c *console) bytes() []byte {
 	return bytes.Join([][]byte{c.head, c.tail}, []byte(mark))
 }
 
-// stamp is the time that the kernel puts before a line.
-var stamp = regexp.MustCompile(`^\[ *[0-9]+\.[0-9]+\](\[[^\]]*\])? ?`)
+// stamp is the time that the kernel puts before a line. It may stand in the middle
+// of one that a program is writing to the console.
+var stamp = regexp.MustCompile(`\[ *[0-9]+\.[0-9]{6}\](\[[^\]]*\])? ?`)
 
-func (c *console) lines() []string {
+func lines(log []byte) []string {
 	var out []string
-	for l := range strings.Lines(string(c.bytes())) {
-		l = stamp.ReplaceAllString(strings.TrimRight(l, "\r\n"), "")
-		if strings.TrimSpace(l) != "" {
+	for l := range strings.Lines(stamp.ReplaceAllString(string(log), "\n")) {
+		if l = strings.TrimRight(l, "\r\n"); strings.TrimSpace(l) != "" {
 			out = append(out, l)
 		}
 	}
@@ -74,25 +76,30 @@ func (c *console) lines() []string {
 }
 
 func (c *console) last(n int) []string {
-	l := c.lines()
+	l := lines(c.bytes())
 	return l[max(0, len(l)-n):]
 }
 
 var (
-	complaint = regexp.MustCompile(`BUG:|WARNING:|Oops|Kernel panic|general protection fault|refcount_t:|unreferenced object|UBSAN:|KASAN:|Objects remaining in`)
+	complaint = regexp.MustCompile(`\bBUG\b|WARNING:|Oops|Kernel panic|general protection fault|refcount_t:|unreferenced object|` +
+		`UBSAN:|KASAN:|Objects remaining|unregister_netdevice: waiting`)
 	// What a starved host makes of a guest is not the job's doing.
 	starved = regexp.MustCompile(`soft lockup|rcu.*(stall|kthread starved)|hung_task|NMI watchdog|clocksource|workqueue lockup|sched: RT throttling|hrtimer: interrupt took`)
 	// RIP stays where it is in the kernel (segment 10): it says which function it was.
-	noise = regexp.MustCompile(`^(Modules linked in|CPU: |Hardware name|Code: |R([A-D]X|[SD]I|[BS]P|[01][0-9]): |RIP: 0033|FS: |CS: |CR2: |DR[03]: |---\[|PKRU| *\? )`)
+	noise = regexp.MustCompile(`^(Modules linked in|CPU: |Hardware name|Code: |R([A-D]X|[SD]I|[BS]P|[01][0-9]): |RIP: 0033|Tainted: |Kernel Offset|reboot: |FS: |CS: |CR2: |DR[03]: |---\[|PKRU| *\? )`)
 )
 
 // complaints are the kernel's complaints with a few lines of context each, the
-// registers left out: empty when the kernel was content.
+// registers left out: empty when the kernel was content. What it found wrong with
+// the machine while it booted ("Spectre V2 : WARNING: ...") is not the job's doing.
 func (c *console) complaints() []string {
-	lines := c.lines()
+	log := c.bytes()
+	if _, job, ok := bytes.Cut(log, []byte(wire.BootedLine)); ok {
+		log = job
+	}
 	var out []string
 	follow := 0
-	for _, l := range lines {
+	for _, l := range lines(log) {
 		switch {
 		case complaint.MatchString(l) && !starved.MatchString(l):
 			out = append(out, l)
@@ -108,14 +115,14 @@ func (c *console) complaints() []string {
 	return out
 }
 
-// panicLine is the line that says what the kernel died of.
+// panicLine is the line that says what the kernel died of, or "".
 func (c *console) panicLine() string {
-	for _, l := range c.lines() {
+	for _, l := range lines(c.bytes()) {
 		if i := strings.Index(l, "Kernel panic - not syncing"); i >= 0 {
 			return l[i:]
 		}
 	}
-	return "the kernel died without a word"
+	return ""
 }
 
 // tail keeps the last bytes that were written to it.

@@ -8,6 +8,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -390,12 +391,15 @@ func (run *running) judge(v Verdict, exit error, complaints string) *Result {
 		r.Detail = "the kernel gave no sign of life"
 		r.Excerpt = run.log.last(12)
 	case panicked && run.hello.IsZero():
-		r.Verdict, r.Detail = NoBoot, "the kernel died while it booted: "+run.log.panicLine()
+		r.Verdict, r.Detail = NoBoot, "the kernel died while it booted, without a word"
+		if l := run.log.panicLine(); l != "" {
+			r.Detail = "the kernel died while it booted: " + l
+		}
 		if r.Excerpt = oops; len(oops) == 0 {
 			r.Excerpt = run.log.last(12)
 		}
 	case panicked:
-		r.Verdict, r.Detail = Panicked, run.log.panicLine()
+		r.Verdict, r.Detail = Panicked, cmp.Or(run.log.panicLine(), "the kernel died without a word")
 		r.Excerpt = oops
 	case run.reason != "guest-shutdown":
 		r.Verdict, r.Detail = Ended, "by itself, without an error"

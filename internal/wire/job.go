@@ -21,6 +21,10 @@ const (
 	ModuleDir   = "/lib/netlink-labs" // the modules that the host sent
 )
 
+// BootedLine is what PID 1 says in the kernel's log before its first word: what
+// stands behind it came with the job.
+const BootedLine = "netlink-labs: booted"
+
 // Environment variables that the guest sets for the job.
 const (
 	// EnvGuest is set inside the place of a check, to the path of the guest
