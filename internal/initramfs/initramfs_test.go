@@ -12,79 +12,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 	"netlinklabs/internal/initramfs"
+	"netlinklabs/internal/initramfs/cpiotest"
 )
 
-// entry is what the kernel would make of one header of the archive.
-type entry struct {
-	Mode uint32
-	Data string
-}
-
-// read parses an archive as the kernel does (init/initramfs.c): fields of eight
-// hexadecimal digits, name and data both aligned to four bytes of the archive.
-// It fails the test for all that the kernel would stumble over.
-func read(t testing.TB, b []byte) (names []string, all map[string]entry) {
-	t.Helper()
-	all = map[string]entry{}
-	inodes := map[uint64]bool{}
-	for at := 0; ; {
-		if at%4 != 0 {
-			t.Fatalf("a header stands at %d: not a multiple of 4", at)
-		}
-		if len(b)-at < 110 || string(b[at:at+6]) != "070701" {
-			t.Fatalf("no newc header at %d of %d", at, len(b))
-		}
-		var field [13]uint64
-		for i := range field {
-			v, err := strconv.ParseUint(string(b[at+6+8*i:at+14+8*i]), 16, 32)
-			if err != nil {
-				t.Fatalf("header at %d, field %d: %v", at, i, err)
-			}
-			field[i] = v
-		}
-		ino, mode, uid, gid, size, length := field[0], uint32(field[1]), field[2], field[3], int(field[6]), int(field[11])
-		at += 110
-		name, ok := strings.CutSuffix(string(b[at:at+length]), "\x00")
-		if !ok || strings.Contains(name, "\x00") {
-			t.Fatalf("the name %q does not end in one NUL", name)
-		}
-		at = (at + length + 3) &^ 3
-		data := string(b[at : at+size])
-		at = (at + size + 3) &^ 3
-		if name == "TRAILER!!!" {
-			if at != len(b) {
-				t.Fatalf("%d bytes behind the trailer", len(b)-at)
-			}
-			return names, all
-		}
-		switch {
-		case inodes[ino]:
-			t.Errorf("%s has the inode number of another: the kernel takes it for a hard link", name)
-		case uid != 0 || gid != 0:
-			t.Errorf("%s belongs to %d:%d, not to root", name, uid, gid)
-		case strings.HasPrefix(name, "/"):
-			t.Errorf("the name %s is absolute", name)
-		case name != filepath.Clean(name):
-			t.Errorf("the name %s is not clean", name)
-		}
-		if _, ok := all[name]; ok {
-			t.Errorf("%s stands there twice", name)
-		}
-		if dir := filepath.Dir(name); dir != "." && all[dir].Mode&0o170000 != 0o040000 {
-			t.Errorf("%s comes before its folder, which the kernel does not make", name)
-		}
-		inodes[ino] = true
-		names = append(names, name)
-		all[name] = entry{mode, data}
-	}
-}
+func entry(mode uint32, data string) cpiotest.Entry { return cpiotest.Entry{Mode: mode, Data: data} }
 
 // archive returns what add writes.
 func archive(t testing.TB, add func(*initramfs.Writer)) []byte {
@@ -111,7 +48,7 @@ func write(t testing.TB, path, text string, perm fs.FileMode) {
 func TestWhatIsWrittenCanBeRead(t *testing.T) {
 	host := filepath.Join(t.TempDir(), "host")
 	write(t, host, "of the host", 0o600)
-	names, got := read(t, archive(t, func(w *initramfs.Writer) {
+	names, got := cpiotest.Read(t, archive(t, func(w *initramfs.Writer) {
 		w.Dir("/job", 0o711)
 		w.Data("/job/a.json", 0o600, []byte("{}"))
 		w.Data("/job/../etc//passwd", 0o644, []byte("root"))
@@ -127,19 +64,19 @@ func TestWhatIsWrittenCanBeRead(t *testing.T) {
 		// A set-user-ID bit does not get in.
 		w.Data("/suid", 0o4755|fs.ModeSetuid, nil)
 	}))
-	want := map[string]entry{
-		"job":              {0o040711, ""},
-		"job/a.json":       {0o100600, "{}"},
-		"etc":              {0o040755, ""},
-		"etc/passwd":       {0o100644, "root"},
-		"deep":             {0o040755, ""},
-		"deep/in":          {0o040755, ""},
-		"deep/in/the":      {0o040755, ""},
-		"deep/in/the/tree": {0o100755, "of the host"},
-		"bin":              {0o040755, ""},
-		"bin/sh":           {0o120777, "busybox"},
-		"empty":            {0o100644, ""},
-		"suid":             {0o100755, ""},
+	want := map[string]cpiotest.Entry{
+		"job":              entry(0o040711, ""),
+		"job/a.json":       entry(0o100600, "{}"),
+		"etc":              entry(0o040755, ""),
+		"etc/passwd":       entry(0o100644, "root"),
+		"deep":             entry(0o040755, ""),
+		"deep/in":          entry(0o040755, ""),
+		"deep/in/the":      entry(0o040755, ""),
+		"deep/in/the/tree": entry(0o100755, "of the host"),
+		"bin":              entry(0o040755, ""),
+		"bin/sh":           entry(0o120777, "busybox"),
+		"empty":            entry(0o100644, ""),
+		"suid":             entry(0o100755, ""),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -152,13 +89,13 @@ func TestWhatIsWrittenCanBeRead(t *testing.T) {
 // TestAlignment has names and contents of all lengths modulo four, beside each
 // other.
 func TestAlignment(t *testing.T) {
-	want := map[string]entry{}
-	_, got := read(t, archive(t, func(w *initramfs.Writer) {
+	want := map[string]cpiotest.Entry{}
+	_, got := cpiotest.Read(t, archive(t, func(w *initramfs.Writer) {
 		for name := range 9 {
 			for size := range 9 {
 				n, data := fmt.Sprintf("%d%d%s", name, size, strings.Repeat("n", name)), strings.Repeat("d", size)
 				w.Data(n, 0o644, []byte(data))
-				want[n] = entry{0o100644, data}
+				want[n] = entry(0o100644, data)
 			}
 		}
 	}))
@@ -194,7 +131,7 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 // than when their size was asked for: all behind them must not shift.
 func TestFileWhoseSizeLies(t *testing.T) {
 	// A file of /proc is a regular file of size 0 that has content.
-	_, got := read(t, archive(t, func(w *initramfs.Writer) { w.File("/v", 0o644, "/proc/version") }))
+	_, got := cpiotest.Read(t, archive(t, func(w *initramfs.Writer) { w.File("/v", 0o644, "/proc/version") }))
 	if got["v"].Data != "" {
 		t.Errorf("a file of no size has the content %q", got["v"].Data)
 	}
@@ -213,7 +150,7 @@ func TestFileWhoseSizeLies(t *testing.T) {
 func TestProgramStatic(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "static")
 	build(t, out, "CGO_ENABLED=0", "package main\nfunc main() {}\n")
-	names, got := read(t, archive(t, func(w *initramfs.Writer) { w.Program("/job/p", out) }))
+	names, got := cpiotest.Read(t, archive(t, func(w *initramfs.Writer) { w.Program("/job/p", out) }))
 	if diff := cmp.Diff([]string{"job", "job/p"}, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
@@ -238,7 +175,7 @@ func TestProgramDynamic(t *testing.T) {
 	if err != nil || len(libs) == 0 {
 		t.Skipf("%s needs no libraries here: %v", program, err)
 	}
-	_, got := read(t, archive(t, func(w *initramfs.Writer) {
+	_, got := cpiotest.Read(t, archive(t, func(w *initramfs.Writer) {
 		w.Program("/bin/ls", program)
 		w.Program("/bin/ls2", program) // its libraries are there already
 	}))
@@ -314,20 +251,20 @@ func TestTree(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(host, "fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]entry{
-		"w":                         {0o040755, ""},
-		"w/pkg":                     {0o040755, ""},
-		"w/pkg/x_test.go":           {0o100644, "package x"},
-		"w/pkg/testdata":            {0o040755, ""},
-		"w/pkg/testdata/in [1].txt": {0o100600, "12345"},
-		"w/pkg/testdata/run.sh":     {0o100755, ""},
-		"w/pkg/sub":                 {0o040755, ""},
-		"w/pkg/sub/.git":            {0o100644, "gitdir: elsewhere"},
-		"w/pkg/link":                {0o120777, "testdata/run.sh"},
-		"w/pkg/dangling":            {0o120777, "/no/such/file"},
-		"w/pkg/up":                  {0o120777, ".."},
+	want := map[string]cpiotest.Entry{
+		"w":                         entry(0o040755, ""),
+		"w/pkg":                     entry(0o040755, ""),
+		"w/pkg/x_test.go":           entry(0o100644, "package x"),
+		"w/pkg/testdata":            entry(0o040755, ""),
+		"w/pkg/testdata/in [1].txt": entry(0o100600, "12345"),
+		"w/pkg/testdata/run.sh":     entry(0o100755, ""),
+		"w/pkg/sub":                 entry(0o040755, ""),
+		"w/pkg/sub/.git":            entry(0o100644, "gitdir: elsewhere"),
+		"w/pkg/link":                entry(0o120777, "testdata/run.sh"),
+		"w/pkg/dangling":            entry(0o120777, "/no/such/file"),
+		"w/pkg/up":                  entry(0o120777, ".."),
 	}
-	_, got := read(t, archive(t, func(w *initramfs.Writer) { w.Tree("/w/pkg", host, 1000) }))
+	_, got := cpiotest.Read(t, archive(t, func(w *initramfs.Writer) { w.Tree("/w/pkg", host, 1000) }))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -336,7 +273,7 @@ func TestTree(t *testing.T) {
 	if err := os.Symlink(host, link); err != nil {
 		t.Fatal(err)
 	}
-	_, got = read(t, archive(t, func(w *initramfs.Writer) { w.Tree("/w/pkg", link, 1000) }))
+	_, got = cpiotest.Read(t, archive(t, func(w *initramfs.Writer) { w.Tree("/w/pkg", link, 1000) }))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("by a link (-want +got):\n%s", diff)
 	}
