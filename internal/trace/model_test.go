@@ -171,7 +171,7 @@ func TestDeferred(t *testing.T) {
 	diff(t, "timeline", `
 		P0 socket protocol 25: fd 3
 		P0 bind port 100: ok
-		P0 > sendto port 100 → kernel (port 0), 20 bytes
+		P0 > sendto port 100 → kernel (port 0)
 		K1 gets 20 bytes from port 100
 		P0 < sendto returns 20 bytes
 		K0 waits 3 ms
@@ -238,8 +238,8 @@ func TestRecursion(t *testing.T) {
 	}
 	p := New(script(t, text)...).Program(0, "prog")
 	diff(t, "timeline", `
-		P0 > sendmsg an unbound socket → kernel (port 0), 20 bytes
-		K1 gets 20 bytes from port 100, header 0
+		P0 > sendmsg an unbound socket → kernel (port 0)
+		K1 gets 20 bytes from port 100, nlmsg_pid 0
 		K1 sends to port 0: to itself
 		K2 gets 1040 bytes from itself
 		K2 sends to port 0: to itself

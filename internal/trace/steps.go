@@ -151,7 +151,7 @@ func (s *stepper) add(i int) {
 		whole := s.held == c
 		if whole {
 			s.held = nil
-			s.put(c.Entry, ProgramLane, NoArrow, s.sends(c.parent), fmt.Sprintf("%s: %s", begin(c), result(c)), c.Err() != nil)
+			s.put(c.Entry, ProgramLane, NoArrow, s.sends(c.parent), fmt.Sprintf("%s%s: %s", begin(c), size(c), result(c)), c.Err() != nil)
 			return
 		}
 		arrow := NoArrow
@@ -284,7 +284,7 @@ func (s *stepper) echo(e Event, in info) {
 		}
 		header := ""
 		if e.Uint("pid") != e.Uint("portid") {
-			header = fmt.Sprintf(", header %s", portNumber(uint32(e.Uint("pid"))))
+			header = fmt.Sprintf(", nlmsg_pid %s", portNumber(uint32(e.Uint("pid"))))
 		}
 		line(NoArrow, false, "gets %d bytes from %s%s", e.Int("nlmsg_len"), from, header)
 	case EchoReject:
@@ -424,7 +424,7 @@ func begin(c *Call) string {
 		if c.toSet {
 			to = portName(c.to)
 		}
-		return fmt.Sprintf("%s %s → %s, %d bytes", callName(c), c.Socket.at(c.Entry), to, c.Entry.Int("len"))
+		return fmt.Sprintf("%s %s → %s", callName(c), c.Socket.at(c.Entry), to)
 	case Bind:
 		port := uint32(c.Entry.Uint("portid"))
 		text := fmt.Sprintf("bind port %s", portNumber(port))
@@ -441,6 +441,14 @@ func begin(c *Call) string {
 		text += fmt.Sprintf(", flags %s", messageFlags(flags))
 	}
 	return text
+}
+
+// size is how much a send that is told in one line was to send. Where it takes two, the second has the number.
+func size(c *Call) string {
+	if c.Name != Sendmsg {
+		return ""
+	}
+	return fmt.Sprintf(", %d bytes", c.Entry.Int("len"))
 }
 
 func messageFlags(flags uint64) string {

@@ -22,7 +22,7 @@ type Style struct {
 //
 //	   ms  program                                       kernel
 //	0.000  bind port 100: ok
-//	0.171  sendmsg port 100 → kernel (port 0), 29 bytes ───╮
+//	0.171  sendmsg port 100 → kernel (port 0) ─────────────╮
 //	0.275                                                  │ gets 29 bytes from port 100
 //	0.427                                              ◂╌╌ │ reply 1 of 1 to port 100
 //	0.492  sendmsg returns 29 bytes ◀──────────────────────╯
