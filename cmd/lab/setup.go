@@ -272,6 +272,9 @@ func (in *installer) install(ctx context.Context, pkgs []string) error {
 		if !yes {
 			return fmt.Errorf("nothing was installed; when you like, run make setup, or %s", in.line(pkgs))
 		}
+		if err := in.authenticate(ctx); err != nil {
+			return in.explain(ctx, err, pkgs)
+		}
 	}
 	updated := false
 	update := func() error {
@@ -302,6 +305,26 @@ func (in *installer) install(ctx context.Context, pkgs []string) error {
 	return in.explain(ctx, err, pkgs)
 }
 
+// authenticate lets sudo ask for the password before progress is shown, which it
+// would write into.
+func (in *installer) authenticate(ctx context.Context) error {
+	if in.root {
+		return nil
+	}
+	cmd := exec.CommandContext(ctx, "sudo", "-v")
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stderr = os.Stdin, &said
+	if err := cmd.Run(); err != nil {
+		return &sudoError{strings.TrimSpace(said.String())}
+	}
+	return nil
+}
+
+// sudoError is a sudo that refused.
+type sudoError struct{ said string }
+
+func (e *sudoError) Error() string { return "sudo: " + e.said }
+
 // known tells whether the package lists have all packages, and what they depend on.
 func known(ctx context.Context, pkgs []string) bool {
 	args := append([]string{"-qq", "-y", "--print-uris", "--no-install-recommends", "install"}, pkgs...)
@@ -328,7 +351,10 @@ func (in *installer) apt(ctx context.Context, args ...string) error {
 	// Not a process group of its own: sudo could not ask for the password. A dpkg
 	// that was told to stop finishes its package first, and is waited for.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
-	out := &aptOutput{say: in.say, live: in.live}
+	out := &aptOutput{say: in.say, live: in.live, fetching: "fetching packages"}
+	if args[0] == "update" {
+		out.fetching = "reading the package lists"
+	}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
 	if ctx.Err() != nil {
@@ -346,12 +372,13 @@ func (in *installer) apt(ctx context.Context, args ...string) error {
 
 // aptOutput reads what apt-get prints: status lines for progress, errors, the rest.
 type aptOutput struct {
-	say     func(string)
-	live    bool
-	waiting bool
-	rest    []byte
-	failed  string   // errors and warnings
-	tail    []string // the last of the other lines
+	say      func(string)
+	live     bool
+	fetching string // what a download is called
+	waiting  bool
+	rest     []byte
+	failed   string   // errors and warnings
+	tail     []string // the last of the other lines
 }
 
 // status is a line of APT::Status-Fd: kind, package, percent, words.
@@ -373,11 +400,12 @@ func (o *aptOutput) Write(b []byte) (int, error) {
 func (o *aptOutput) line(s string) {
 	m := status.FindStringSubmatch(s)
 	switch {
-	case m != nil && o.live && m[1] == "dl":
-		percent, _, _ := strings.Cut(m[3], ".")
-		o.say("fetching packages: " + percent + " %")
 	case m != nil && o.live:
-		o.say("installing: " + m[4])
+		doing, percent := "installing", strings.Split(m[3], ".")[0]
+		if m[1] == "dl" {
+			doing, m[4] = o.fetching, ""
+		}
+		o.say(fmt.Sprintf("%s, %s %%  %s", doing, percent, m[4]))
 	case m != nil:
 	case strings.Contains(s, "Could not get lock") && strings.Contains(s, "Waiting"), strings.HasPrefix(s, "Waiting for cache lock"):
 		if !o.waiting {
@@ -407,8 +435,9 @@ var (
 
 // explain puts before apt's words what is wrong and what to do.
 func (in *installer) explain(ctx context.Context, err error, pkgs []string) error {
-	var e *aptError
-	if ctx.Err() != nil || !errors.As(err, &e) {
+	var apt *aptError
+	var sudo *sudoError
+	if ctx.Err() != nil || !errors.As(err, &apt) && !errors.As(err, &sudo) {
 		return err
 	}
 	text := err.Error()
@@ -416,7 +445,7 @@ func (in *installer) explain(ctx context.Context, err error, pkgs []string) erro
 	switch {
 	case noRights.MatchString(text) && in.ask == nil:
 		reason = "installing takes root's rights, and sudo wants a password that nobody can type here: run make setup in a terminal, or "
-	case noRights.MatchString(text):
+	case sudo != nil, noRights.MatchString(text):
 		reason = "installing takes root's rights, and sudo does not give them to you: have somebody run "
 	case locked.MatchString(text):
 		reason = "another program installs packages and did not end in two minutes: when it has, run make setup, or "

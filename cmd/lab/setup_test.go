@@ -51,6 +51,7 @@ if [ -e "$FAKE/refuses" ]; then
 	cat "$FAKE/refuses" >&2
 	exit 1
 fi
+[ "$1" = -v ] && exit
 [ "$1" = -n ] && shift
 AS=root exec "$@"
 `
@@ -71,7 +72,7 @@ func TestInstall(t *testing.T) {
 		{name: "nobody can answer", files: map[string]string{"lists": ""},
 			calls: "known, sudo -n, install as root, noninteractive, C"},
 		{name: "asked", files: map[string]string{"lists": ""}, ask: yes,
-			calls: "known, sudo sh, install as root, noninteractive, C"},
+			calls: "known, sudo -v, sudo sh, install as root, noninteractive, C"},
 		{name: "asked and refused", files: map[string]string{"lists": ""},
 			ask:   func(string) (bool, error) { return false, nil },
 			calls: "known",
@@ -93,7 +94,7 @@ func TestInstall(t *testing.T) {
 			calls: "known, sudo -n",
 			says:  "sudo wants a password that nobody can type here: run make setup in a terminal, or sudo apt-get install"},
 		{name: "no rights", files: map[string]string{"lists": "", "refuses": "eve is not in the sudoers file.\n"}, ask: yes,
-			calls: "known, sudo sh",
+			calls: "known, sudo -v",
 			says:  "sudo does not give them to you: have somebody run sudo apt-get install"},
 		{name: "another apt", files: map[string]string{"lists": "", "says": "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt-get)\n"}, root: true,
 			calls: "known, install as user, noninteractive, C",
@@ -174,10 +175,10 @@ func TestAptOutput(t *testing.T) {
 		said []string
 	}{
 		{false, []string{"waiting for another program that installs packages"}},
-		{true, []string{"fetching packages: 12 %", "installing: Unpacking strace (amd64)", "waiting for another program that installs packages"}},
+		{true, []string{"fetching, 12 %  ", "installing, 80 %  Unpacking strace (amd64)", "waiting for another program that installs packages"}},
 	} {
 		var said []string
-		o := &aptOutput{live: tt.live, say: func(s string) { said = append(said, s) }}
+		o := &aptOutput{live: tt.live, fetching: "fetching", say: func(s string) { said = append(said, s) }}
 		for i := range len(text) { // however it is cut into pieces
 			if _, err := o.Write([]byte(text[i : i+1])); err != nil {
 				t.Fatal(err)
