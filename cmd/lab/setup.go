@@ -198,9 +198,10 @@ func (a *app) fetchLibraries() error {
 	return nil
 }
 
-// goEnv is the environment for the go command to work on this module alone.
-func goEnv(more ...string) []string {
-	return append(os.Environ(), append([]string{"GO111MODULE=on", "GOWORK=off", "GOFLAGS=-mod=readonly"}, more...)...)
+// goEnv is the environment for the go command to work on this module alone. No
+// cgo: many machines have a C compiler without the C library's headers.
+func goEnv() []string {
+	return append(os.Environ(), "GO111MODULE=on", "GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0")
 }
 
 // installer installs packages with apt-get.

@@ -54,7 +54,7 @@ func testGroups() []testGroup {
 			return a.command(ctx, goEnv(), "go", "vet", "./...")
 		}},
 		{"arm64", "it compiles for the other architecture", false, func(a *app, ctx context.Context) (string, error) {
-			return a.command(ctx, goEnv("GOARCH=arm64", "CGO_ENABLED=0"), "go", "build", "./...")
+			return a.command(ctx, append(goEnv(), "GOARCH=arm64"), "go", "build", "./...")
 		}},
 		{"kbuild", "the kernel modules are clean under W=1 and sparse", false, (*app).testKbuild},
 		{"gofmt", "Go code is formatted", false, (*app).testGofmt},
