@@ -123,7 +123,7 @@ func accelName(j *judge.Judge) string {
 func buildBare(ctx context.Context, root, out string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", out, "./internal/vm/testdata/bare")
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly")
+	cmd.Env = goEnv()
 	var msg bytes.Buffer
 	cmd.Stderr = &msg
 	if err := cmd.Run(); err != nil {

@@ -44,7 +44,7 @@ func (a *app) inVM(module, spec string, packages ...string) (string, error) {
 	args := append([]string{"test", "-v", "-p=1", "-timeout=10m", "-exec", fmt.Sprintf("'%s' exec -module %s", self, module)}, packages...)
 	cmd := exec.CommandContext(a.ctx, "go", args...)
 	cmd.Dir = a.root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly", "KERNEL="+spec)
+	cmd.Env = append(goEnv(), "KERNEL="+spec)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()

@@ -60,7 +60,8 @@ func wants() ([]want, error) {
 		{"strace", "strace", "for the VM's shell", forShell},
 		{"ip", "iproute2", "for the VM's shell", forShell},
 		{"ss", "iproute2", "for the VM's shell", forShell},
-		{"gcc", "gcc", "tests the kernel modules' builds", forTests},
+		{"gcc", "gcc", "for go test -race, builds modules", forTests},
+		{"/usr/include/stdlib.h", "libc6-dev", "for go test -race", forTests},
 		{"shellcheck", "shellcheck", "tests the shell scripts", forTests},
 		{"sparse", "sparse", "tests the kernel modules", forTests},
 	}, nil
