@@ -19,6 +19,7 @@ const replies = 5
 func TestFirstContact(t *testing.T) {
 	c := labtest.New(t)
 	c.Param("nlecho", "replies", strconv.Itoa(replies))
+	c.Param("nlecho", "delay_ms", "0") // pauses are for people who watch
 	run := c.Run()
 
 	var sent trace.Call

@@ -46,10 +46,6 @@ func main() {
 // talk greets the kernel and reports what it hears, a line KEY=value for each
 // thing that the check compares with what the kernel saw.
 func talk(greeting string) error {
-	replies, err := expected()
-	if err != nil {
-		return err
-	}
 	fd, err := open()
 	if err != nil {
 		return err
@@ -62,6 +58,10 @@ func talk(greeting string) error {
 	}
 	fmt.Printf("sent=%d\n", sent)
 
+	replies, err := expected()
+	if err != nil {
+		return err
+	}
 	for n := range replies {
 		r, err := receive(fd)
 		if errors.Is(err, unix.EAGAIN) {
