@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"netlinklabs/internal/judge"
@@ -110,11 +109,10 @@ func (t *trial) judge(rep *report.Report) string {
 // tally counts trials and keeps what went wrong. It may be used by several
 // goroutines at once.
 type tally struct {
-	mu      sync.Mutex
-	passed  int
-	failed  []string
-	perLab  map[int][2]int // passed, failed
-	started time.Time
+	mu     sync.Mutex
+	passed int
+	failed []string
+	perLab map[int][2]int // passed, failed
 }
 
 func (c *tally) add(t *trial, bad string) {
