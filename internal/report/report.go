@@ -262,7 +262,7 @@ func (r *Report) Print(w io.Writer, s Style) {
 		}
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(w, "\n  note: %s\n", printable(n))
+		fmt.Fprintf(w, "\n  note: %s\n", strings.Join(text.Wrap(printable(n), s.Width-8), "\n        "))
 	}
 	colour := map[Outcome]string{Passed: green, Failed: red, Environment: red}[r.Outcome]
 	verdict := map[Outcome]string{Passed: "passed", Failed: "not passed", Environment: "no verdict: the place of the check failed, not the program"}[r.Outcome]
