@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -102,6 +103,9 @@ func (a *app) test(args []string) error {
 	var g errgroup.Group
 	for _, vm := range []bool{true, false} {
 		g.Go(func() error {
+			// Pdeathsig, see cmd, follows the thread that starts the program.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			for _, group := range groups {
 				if group.vm == vm && a.ctx.Err() == nil {
 					t.do(group)
@@ -203,11 +207,11 @@ func (t *testRun) summary() error {
 }
 
 // cmd is a program to be run in the repository. When ctx ends it is interrupted,
-// with all that it started.
+// with all that it started; it is, too, when we are killed.
 func (a *app) cmd(ctx context.Context, env []string, argv ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = a.root, env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 2 * patience
 	return cmd
