@@ -450,7 +450,7 @@ func (in *installer) explain(ctx context.Context, err error, pkgs []string) erro
 	case sudo != nil, noRights.MatchString(text):
 		reason = "installing takes root's rights, and sudo does not give them to you: have somebody run "
 	case locked.MatchString(text):
-		reason = "another program installs packages and did not end in two minutes: when it has, run make setup, or "
+		reason = "another program is installing packages: when it has ended, run make setup, or "
 	case diskIsFull.MatchString(text):
 		reason = "the disk is full: make room, then run make setup, or "
 	case noNetwork.MatchString(text):

@@ -98,7 +98,7 @@ func TestInstall(t *testing.T) {
 			says:  "sudo does not give them to you: have somebody run sudo apt-get install"},
 		{name: "another apt", files: map[string]string{"lists": "", "says": "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt-get)\n"}, root: true,
 			calls: "known, install as user, noninteractive, C",
-			says:  "another program installs packages and did not end in two minutes"},
+			says:  "another program is installing packages: when it has ended"},
 		{name: "full disk", files: map[string]string{"lists": "", "says": "E: You don't have enough free space in /var/cache/apt/archives/.\n"}, root: true,
 			calls: "known, install as user, noninteractive, C",
 			says:  "the disk is full: make room"},
