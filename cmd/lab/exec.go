@@ -72,7 +72,8 @@ func (a *app) exec(args []string) error {
 	}
 	defer remove()
 	argv, collect := profiles(args[1:], dir, scratch)
-	const inside = "/job/test"
+	// By its own name: some programs do what they are called.
+	inside := "/job/" + filepath.Base(program)
 	if out := os.Getenv("OUT"); out != "" {
 		// What the program leaves in the folder for the host is asked for by name.
 		if collect, err = collectAll(scratch, out); err != nil {

@@ -234,8 +234,8 @@ func misbehave(what string) {
 func TestProgramsThatRunWildAreEnded(t *testing.T) {
 	inVM(t)
 	for _, c := range []struct{ what, want string }{
-		{"print", "was stopped: it printed more than 1024 KiB"},
-		{"one long line", "was stopped: it printed more than 1024 KiB"},
+		{"print", "was stopped: it printed more than 2000 lines, or 1024 KiB"},
+		{"one long line", "was stopped: it printed more than 2000 lines, or 1024 KiB"},
 		{"hang", "was stopped: it did nothing for 10s and did not end"},
 		{"fork", "was stopped: it did nothing for 10s and did not end"},
 		{"leave a child", "ended with exit code 0"},

@@ -23,6 +23,7 @@ const (
 	idleLimit   = 10 * time.Second // without output, trace event or exit
 	totalLimit  = 60 * time.Second
 	outputLimit = 1 << 20 // bytes
+	lineMax     = 2000    // lines: each one is several events of the trace
 	lineLimit   = 64 << 10
 )
 
@@ -119,7 +120,7 @@ func (p *Program) read(r *os.File, stream string, line func(wire.Output)) {
 			p.mu.Lock()
 			p.active = time.Now()
 			p.bytes += n
-			p.flood = p.bytes > outputLimit
+			p.flood = p.bytes > outputLimit || len(p.lines) == lineMax
 			if !p.flood {
 				p.lines = append(p.lines, o)
 			}
@@ -167,7 +168,7 @@ func (p *Program) watch(readers *sync.WaitGroup) {
 			switch {
 			case stopped != "":
 			case flood:
-				stopped = fmt.Sprintf("printed more than %d KiB", outputLimit>>10)
+				stopped = fmt.Sprintf("printed more than %d lines, or %d KiB", lineMax, outputLimit>>10)
 			case idle > idleLimit:
 				stopped = fmt.Sprintf("did nothing for %v and did not end", idleLimit)
 			case time.Since(start) > totalLimit:

@@ -103,6 +103,12 @@ func New(t *testing.T, options ...Option) *Check {
 	return c
 }
 
+// live tells whether what happens must leave the VM at once: somebody watches, or
+// the kernel of this boot is not expected to live.
+func (c *Check) live() bool {
+	return c.Lab.Live || c.Lab.Boot != c.Lab.Boots[len(c.Lab.Boots)-1]
+}
+
 // emit gets each event of the trace as it comes.
 func (c *Check) emit(e trace.Event) {
 	c.mu.Lock()
@@ -110,7 +116,7 @@ func (c *Check) emit(e trace.Event) {
 	for _, p := range c.programs {
 		p.Active()
 	}
-	if c.Lab.Live {
+	if c.live() {
 		if b, err := json.Marshal(e); err == nil {
 			c.records.Send(wire.Record{Kind: wire.KindEvent, Event: b})
 		}
@@ -164,7 +170,11 @@ func (c *Check) Param(module, name, value string) {
 func (c *Check) Start(args ...string) *Program {
 	c.t.Helper()
 	spec := guest.Spec{Program: c.Lab.Program, Args: args, Capabilities: c.Lab.Capabilities}
-	p, err := spec.Start(func(o wire.Output) { c.records.Send(wire.Record{Kind: wire.KindOutput, Output: &o}) })
+	var line func(wire.Output)
+	if c.live() {
+		line = func(o wire.Output) { c.records.Send(wire.Record{Kind: wire.KindOutput, Output: &o}) }
+	}
+	p, err := spec.Start(line)
 	if err != nil {
 		c.Fault("%v", err)
 	}
