@@ -111,7 +111,7 @@ func run() int {
 		a.width, _, _ = term.GetSize(fd)
 		a.terminal = term.IsTerminal(int(os.Stdin.Fd()))
 	}
-	a.progress = newProgress(a.err, term.IsTerminal(int(os.Stderr.Fd())))
+	a.progress = newProgress(a.err, term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb")
 	err := a.dispatch(os.Args[1:])
 	a.progress.clear()
 	var code *lab.CodeError

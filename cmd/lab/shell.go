@@ -90,8 +90,8 @@ strace -e trace=network ip link. Leave with exit or Ctrl-D; nothing is kept.
 		}
 		defer func() { _ = term.Restore(fd, old) }()
 	} else {
-		job.Terminal = true
-		job.Rows, job.Cols = 24, 80
+		// A script: no terminal, no greeting, and an exit code.
+		job.Argv = []string{"/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin 2>/dev/null; exec sh"}
 		job.Ready = func(w *wire.Writer) { go feed(w) }
 	}
 	a.progress.clear()
@@ -99,7 +99,7 @@ strace -e trace=network ip link. Leave with exit or Ctrl-D; nothing is kept.
 	if err != nil {
 		return err
 	}
-	if res.Verdict == vm.Done {
+	if res.Verdict == vm.Done && a.terminal {
 		return nil
 	}
 	return a.execEnd(res)

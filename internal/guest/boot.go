@@ -166,7 +166,7 @@ func work(job *wire.Job, line io.Reader, w *wire.Writer) (wire.Status, error) {
 	if job.Terminal {
 		err = startTerminal(cmd, job, line, w, &out)
 	} else {
-		err = startPipes(cmd, w, &out)
+		err = startPipes(cmd, job, line, w, &out)
 	}
 	if err != nil {
 		return none, fmt.Errorf("starting %s: %w", job.Argv[0], err)
@@ -189,7 +189,8 @@ func work(job *wire.Job, line io.Reader, w *wire.Writer) (wire.Status, error) {
 	return st, nil
 }
 
-func startPipes(cmd *exec.Cmd, w *wire.Writer, out *carriers) error {
+// startPipes starts cmd with its output, and its input if there is one, in pipes.
+func startPipes(cmd *exec.Cmd, job *wire.Job, line io.Reader, w *wire.Writer, out *carriers) error {
 	var theirs []*os.File
 	for _, s := range []struct {
 		to *io.Writer
@@ -208,7 +209,26 @@ func startPipes(cmd *exec.Cmd, w *wire.Writer, out *carriers) error {
 			f.Close()
 		}
 	}()
-	return cmd.Start()
+	if !job.Input {
+		return cmd.Start()
+	}
+	r, input, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stdin = r
+	theirs = append(theirs, r)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go feed(line, job.Nonce, func(b []byte) {
+		if len(b) == 0 {
+			input.Close()
+			return
+		}
+		_, _ = input.Write(b) // the job need not read it
+	}, func(rows, cols uint16) {})
+	return nil
 }
 
 // sendFiles returns what the job left in OutDir to the host.

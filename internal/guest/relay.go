@@ -91,22 +91,48 @@ func startTerminal(cmd *exec.Cmd, job *wire.Job, line io.Reader, w *wire.Writer,
 	}
 	// Reading fails with EIO when the shell has gone: that is its end of file.
 	out.copy(w.Stream(wire.Stdout), ptmx)
+	go feed(line, job.Nonce, func(b []byte) {
+		if len(b) == 0 {
+			b = []byte{4} // ^D, as a terminal says end of file
+		}
+		_, _ = ptmx.Write(b)
+	}, resize)
+	return nil
+}
+
+// feed hands on what the host sends, until the line ends: input to write, the end
+// of it as an empty piece. It never lets the line wait for the job: a serial line
+// without flow control loses what nobody takes.
+func feed(line io.Reader, nonce wire.Nonce, write func([]byte), resize func(rows, cols uint16)) {
+	var mu sync.Mutex
+	var pieces [][]byte
+	more := sync.NewCond(&mu)
 	go func() {
-		r := wire.NewReader(line, job.Nonce)
 		for {
-			t, b, err := r.Next()
-			if err != nil {
-				return
+			mu.Lock()
+			for len(pieces) == 0 {
+				more.Wait()
 			}
-			switch {
-			case t == wire.Stdin && len(b) == 0:
-				_, _ = ptmx.Write([]byte{4}) // ^D, as a terminal says end of file
-			case t == wire.Stdin:
-				_, _ = ptmx.Write(b)
-			case t == wire.Resize && len(b) == 4:
-				resize(binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]))
-			}
+			b := pieces[0]
+			pieces = pieces[1:]
+			mu.Unlock()
+			write(b)
 		}
 	}()
-	return nil
+	r := wire.NewReader(line, nonce)
+	for {
+		t, b, err := r.Next()
+		if err != nil {
+			return
+		}
+		switch {
+		case t == wire.Stdin:
+			mu.Lock()
+			pieces = append(pieces, b)
+			mu.Unlock()
+			more.Signal()
+		case t == wire.Resize && len(b) == 4:
+			resize(binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]))
+		}
+	}
 }

@@ -50,10 +50,11 @@ type Job struct {
 	Record func(wire.Record)
 	Out    string // folder for the files that the job leaves
 
-	// Terminal makes the job interactive; Ready is then called with a writer to it.
+	// Ready is called with a writer for the job's standard input; nil for none.
+	Ready func(*wire.Writer)
+	// Terminal makes the job interactive.
 	Terminal   bool
 	Rows, Cols uint16
-	Ready      func(*wire.Writer)
 	Memory     int // MiB; 0 is the usual
 }
 
@@ -148,7 +149,7 @@ func (p *VM) pack(j *Job, nonce wire.Nonce, arch kernel.Arch) (*os.File, error) 
 	w := initramfs.NewWriter(f)
 	w.File(wire.GuestPath, 0o755, p.Guest)
 	job := wire.Job{Version: wire.Version, Nonce: nonce, Line: "/dev/" + arch.Result,
-		Argv: j.Argv, Dir: j.Dir, Env: j.Env, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
+		Argv: j.Argv, Dir: j.Dir, Env: j.Env, Input: j.Ready != nil, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
 	for _, m := range j.Modules {
 		path := wire.ModuleDir + "/" + m.Name + ".ko"
 		w.Data(path, 0o644, m.Data)

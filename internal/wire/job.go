@@ -50,7 +50,10 @@ type Job struct {
 	Dir     string   `json:"dir,omitempty"`
 	Env     []string `json:"env,omitempty"` // KEY=value, added to the guest's own
 	Modules []Module `json:"modules,omitempty"`
-	// Terminal asks for a pseudo-terminal: the job is an interactive shell.
+	// Input asks for a standard input that the host feeds.
+	Input bool `json:"input,omitempty"`
+	// Terminal asks for a pseudo-terminal as input and output: the job is an
+	// interactive shell.
 	Terminal   bool   `json:"terminal,omitempty"`
 	Rows, Cols uint16 `json:",omitempty"`
 }
