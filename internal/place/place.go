@@ -87,7 +87,7 @@ func (p *VM) Run(ctx context.Context, j *Job) (*vm.Result, error) {
 	r, err := vm.Run(ctx, vm.Machine{
 		QEMU: qemu, CPU: arch.CPU, Kernel: p.Kernel.Image(), Initrd: initrd, Nonce: nonce,
 		Args: append([]string{"-machine", arch.Machine, "-serial", "chardev:console"}, arch.ResultArgs...),
-		Append: "console=" + arch.Console + " " + arch.PanicOnHang + " quiet panic=-1 oops=panic " +
+		Append: "console=" + arch.Console + " " + arch.Params + " " + arch.PanicOnHang + " quiet panic=-1 oops=panic " +
 			// The clock that the trace wants: changing it later costs 50 ms under TCG.
 			"trace_clock=mono cryptomgr.notests nowatchdog rcupdate.rcu_cpu_stall_suppress=1",
 		Memory: j.Memory, Accel: p.Accel, State: p.State, Limit: j.Limit, Ready: j.Ready, Console: p.Console, Say: p.Say,

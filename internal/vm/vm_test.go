@@ -203,7 +203,7 @@ func (b *bench) machine(t *testing.T, h *heard) vm.Machine {
 		QEMU: b.qemu, CPU: b.arch.CPU, Kernel: b.kernel.Image(), Nonce: nonce, State: b.state, Accel: "tcg",
 		Initrd: b.initrd(t, b.guest, nonce, "/job/job", "exit", "7"),
 		Args:   append([]string{"-machine", b.arch.Machine, "-serial", "chardev:console"}, b.arch.ResultArgs...),
-		Append: "console=" + b.arch.Console + " quiet panic=-1 cryptomgr.notests",
+		Append: "console=" + b.arch.Console + " " + b.arch.Params + " quiet panic=-1 cryptomgr.notests",
 		Frame: func(t wire.Type, p []byte) {
 			if t == wire.Stdout || t == wire.Stderr {
 				_, _ = h.Write(p)
