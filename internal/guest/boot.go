@@ -70,10 +70,12 @@ func boot() error {
 	if err := w.Frame(wire.Exit, last); err != nil {
 		return err
 	}
-	// TCSBRK with an argument is tcdrain: the last bytes must leave the UART
-	// before the machine does.
-	return unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1)
+	return drain(line) // before the machine goes
 }
+
+// drain waits until all bytes have left the UART: TCSBRK with an argument is
+// tcdrain(3).
+func drain(line *os.File) error { return unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1) }
 
 func mountAll() error {
 	for _, m := range []struct {
@@ -138,7 +140,7 @@ func openLine(path string) (*os.File, error) {
 }
 
 // work loads the job's modules, runs it to its end and sends what it left.
-func work(job *wire.Job, line io.Reader, w *wire.Writer) (wire.Status, error) {
+func work(job *wire.Job, line *os.File, w *wire.Writer) (wire.Status, error) {
 	var none wire.Status
 	if job.Version != wire.Version {
 		return none, fmt.Errorf("the host speaks version %d, the guest %d: run make again", job.Version, wire.Version)
@@ -157,10 +159,11 @@ func work(job *wire.Job, line io.Reader, w *wire.Writer) (wire.Status, error) {
 	cmd := exec.Command(job.Argv[0], job.Argv[1:]...)
 	cmd.Dir = job.Dir
 	cmd.Env = append(env, job.Env...)
-	records, theirs, err := os.Pipe()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return none, err
 	}
+	records, theirs := os.NewFile(uintptr(fds[0]), "records"), os.NewFile(uintptr(fds[1]), "records")
 	cmd.ExtraFiles = []*os.File{theirs}
 	var out carriers
 	if job.Terminal {
@@ -172,7 +175,7 @@ func work(job *wire.Job, line io.Reader, w *wire.Writer) (wire.Status, error) {
 		return none, fmt.Errorf("starting %s: %w", job.Argv[0], err)
 	}
 	theirs.Close()
-	out.lines(w, records)
+	out.lines(w, records, line)
 	state, err := cmd.Process.Wait()
 	if err != nil {
 		return none, err

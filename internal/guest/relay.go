@@ -28,14 +28,24 @@ func (c *carriers) copy(w io.Writer, r io.ReadCloser) {
 	})
 }
 
-// lines carries each line that comes from r as one frame.
-func (c *carriers) lines(w *wire.Writer, r io.ReadCloser) {
+// lines carries each line that comes from r as one frame. An empty line asks for a
+// byte back when all before it has left the VM.
+func (c *carriers) lines(w *wire.Writer, r io.ReadWriteCloser, line *os.File) {
 	c.wg.Go(func() {
 		defer r.Close()
 		s := bufio.NewScanner(r)
 		s.Buffer(nil, wire.MaxPayload)
 		for s.Scan() {
-			if w.Frame(wire.Line, s.Bytes()) != nil {
+			if len(s.Bytes()) > 0 {
+				if w.Frame(wire.Line, s.Bytes()) != nil {
+					return
+				}
+				continue
+			}
+			if drain(line) != nil {
+				return
+			}
+			if _, err := r.Write([]byte{'\n'}); err != nil {
 				return
 			}
 		}

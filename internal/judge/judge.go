@@ -110,14 +110,6 @@ func Describe(l *lab.Lab) *wire.Lab {
 	return w
 }
 
-// Earlier is what a boot leaves for the boots behind it, in the file
-// wire.EarlierDir/NAME.json.
-type Earlier struct {
-	Verdict string        `json:"verdict"`
-	Records []wire.Record `json:"records"`
-	Console string        `json:"console"`
-}
-
 // Check judges the executable program. The error is for checks that could not be
 // made; a place that failed is an outcome of the report.
 func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.Report, error) {
@@ -136,7 +128,7 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.
 		return nil, err
 	}
 	desc := Describe(l)
-	earlier := map[string]Earlier{}
+	earlier := map[string]wire.Earlier{}
 	for i, boot := range l.Meta.Boots {
 		last := i == len(l.Meta.Boots)-1
 		desc.Boot = boot
@@ -171,7 +163,7 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.
 		if last || res.Verdict.Environment() {
 			return builder.Finish(res, output.String()), nil
 		}
-		earlier[boot] = Earlier{Verdict: res.Verdict.String(), Records: records, Console: string(res.Console)}
+		earlier[boot] = wire.Earlier{Verdict: res.Verdict.String(), Records: records, Console: string(res.Console)}
 	}
 	panic("unreachable: a lab has at least one boot")
 }

@@ -88,6 +88,14 @@ type LabStep struct {
 	Read   string `json:"read,omitempty"` // where to read on: an anchor in README.md
 }
 
+// Earlier is what a boot leaves for the boots behind it, in the file
+// EarlierDir/NAME.json.
+type Earlier struct {
+	Verdict string   `json:"verdict"` // of the VM: "kernel panic", "done"
+	Records []Record `json:"records"`
+	Console string   `json:"console"`
+}
+
 // LoadLab reads the Lab description that the environment names.
 func LoadLab() (*Lab, error) {
 	path := os.Getenv(EnvLab)

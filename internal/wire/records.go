@@ -42,3 +42,17 @@ func (r *Records) Send(rec Record) {
 		panic(fmt.Sprintf("sending a record: %v", err))
 	}
 }
+
+// Flush waits until all records have left the VM. It is for what may be the end of
+// the VM's kernel.
+func (r *Records) Flush() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.w.Write([]byte{'\n'}); err != nil {
+		return fmt.Errorf("asking for the records to be sent: %w", err)
+	}
+	if _, err := r.w.Read(make([]byte, 1)); err != nil {
+		return fmt.Errorf("waiting for the records to be sent: %w", err)
+	}
+	return nil
+}

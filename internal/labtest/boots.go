@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+
+package labtest
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"netlinklabs/internal/trace"
+	"netlinklabs/internal/wire"
+)
+
+// A lab whose kernel is meant to die names several boots in lab.toml,
+//
+//	boots = ["crash", "judge"]
+//
+// The check runs once in each; c.Lab.Boot tells in which. Only the last one judges
+// steps. It learns from Earlier what happened in those before, whose kernels may be
+// dead:
+//
+//	if c.Lab.Boot == "crash" {
+//		c.Flush()
+//		c.Run() // the kernel is not expected to survive this
+//		return
+//	}
+//	crash := c.Earlier("crash")
+
+// Boot is what is known of an earlier boot of this check.
+type Boot struct {
+	// Verdict says how it ended: "kernel panic", "hang", or "done" for a kernel that
+	// lived.
+	Verdict string
+	// Trace is what the kernel saw, up to what had left the VM when it died.
+	Trace *trace.Trace
+	// Lines are what the program printed.
+	Lines []wire.Output
+	// Console is the kernel's log with its last words.
+	Console string
+}
+
+// Earlier returns the earlier boot of that name.
+func (c *Check) Earlier(name string) *Boot {
+	c.t.Helper()
+	b, err := os.ReadFile(filepath.Join(wire.EarlierDir, name+".json"))
+	if err != nil {
+		c.Fault("the check asks for the boot %q, but the boot %q is one of %q: %v", name, c.Lab.Boot, c.Lab.Boots, err)
+	}
+	var e wire.Earlier
+	if err := json.Unmarshal(b, &e); err != nil {
+		c.Fault("what the boot %q has left: %v", name, err)
+	}
+	boot := &Boot{Verdict: e.Verdict, Trace: trace.New(), Console: e.Console}
+	for _, r := range e.Records {
+		switch {
+		case r.Kind == wire.KindEvent:
+			var ev trace.Event
+			if err := json.Unmarshal(r.Event, &ev); err != nil {
+				c.Fault("an event of the boot %q: %v", name, err)
+			}
+			boot.Trace.Add(ev)
+		case r.Kind == wire.KindOutput && r.Output != nil:
+			boot.Lines = append(boot.Lines, *r.Output)
+		}
+	}
+	return boot
+}
+
+// Flush waits until all events and lines so far have left the VM. Call it before
+// what may kill the kernel.
+func (c *Check) Flush() {
+	c.t.Helper()
+	if err := c.collector.Sync(); err != nil {
+		c.Fault("reading the trace: %v", err)
+	}
+	if err := c.records.Flush(); err != nil {
+		c.Fault("%v", err)
+	}
+}
