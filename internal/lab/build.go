@@ -344,7 +344,7 @@ func (b *Builder) Check(ctx context.Context, l *Lab, out string) error {
 	text, err := b.run(ctx, filepath.Dir(out), b.Root, b.env(true), nil, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, "./"+l.rel("check"))
 	if err != nil {
 		os.Remove(out)
-		return fmt.Errorf("build the check of lab %d, %s: %w\n%s", l.Number, b.seen(dir), err, b.relative(b.Root, dir, text))
+		return fmt.Errorf("build the check of lab %d, %s: %w\n%s", l.Number, b.seen(dir), err, b.relative(b.Root, dir, text)+advice(text))
 	}
 	if _, err := os.Stat(out); err != nil { // go test -c is content without a test
 		return fmt.Errorf("build the check of lab %d: there is no test in %s", l.Number, b.seen(dir))
@@ -400,7 +400,7 @@ var (
 func advice(text string) string {
 	switch strings.ToLower(machineFault.FindString(text)) {
 	case "no space left on device", "disk quota exceeded":
-		return "The disk is full: make room, or set GOCACHE and TMPDIR to folders on another one."
+		return "The disk is full: make room, or set GOCACHE and XDG_CACHE_HOME to folders on another one."
 	case "read-only file system":
 		return "The go command needs a cache: set GOCACHE to a folder that can be written."
 	case "cannot allocate memory", "signal: killed":
