@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -28,10 +29,10 @@ func (a *app) bench(args []string) error {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	times := f.Int("n", 9, "")
-	if err := f.Parse(args); err != nil || *times < 1 || f.NArg() > 0 {
-		return usagef("bench takes -n TIMES")
+	if err := f.Parse(args); err != nil || *times < 1 || f.NArg() > 1 {
+		return usagef("bench takes -n TIMES and the number of a lab")
 	}
-	l, err := a.lab("1")
+	l, err := a.lab(cmp.Or(f.Arg(0), "1"))
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (a *app) bench(args []string) error {
 		slices.Sort(v)
 		fmt.Fprintf(a.out, "  %-44s %6.2f%s  (%.2f to %.2f)\n", name, v[len(v)/2], unit, v[0], v[len(v)-1])
 	}
-	row("lab 1's check, without the two go builds", " s", check)
+	row(fmt.Sprintf("lab %d's check, without the two go builds", l.Number), " s", check)
 	row("  of that, QEMU from start to end", " s", inside)
 	row("bare boot, an init that only powers off", " s", boot)
 	row("ratio, run by run", "  ", ratio)

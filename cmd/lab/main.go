@@ -59,7 +59,7 @@ func verbs() []verb {
 		{"gate", "[N...]", "prove that checks can fail: solutions, starters, wrong answers", (*app).gate},
 		{"soak", "[-n TIMES] [-load] [N...]", "repeat checks", (*app).soak},
 		{"matrix", "[KERNEL...]", "modules' tests and solutions on several kernels", (*app).matrix},
-		{"bench", "[-n TIMES]", "a check's time beside a bare boot's", (*app).bench},
+		{"bench", "[-n TIMES] [N]", "a check's time beside a bare boot's", (*app).bench},
 		{"prepare", "[KERNEL...]", "fetch kernels and build the modules", (*app).prepare},
 	}
 }
