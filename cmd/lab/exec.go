@@ -71,13 +71,19 @@ func (a *app) exec(args []string) error {
 		return err
 	}
 	defer remove()
-	argv, collect := profiles(args[1:], dir, scratch)
+	argv, limit, collect := testFlags(args[1:], dir, scratch)
 	// By its own name: some programs do what they are called.
 	inside := "/job/" + filepath.Base(program)
 	if out := os.Getenv("OUT"); out != "" {
 		// What the program leaves in the folder for the host is asked for by name.
 		if collect, err = collectAll(scratch, out); err != nil {
 			return err
+		}
+	}
+	tools := map[string]string{}
+	for _, name := range []string{"busybox", "ip", "ss"} {
+		if path, err := lookTool(name); err == nil { // a test that wants it tells if not
+			tools[name] = path
 		}
 	}
 	a.progress.clear()
@@ -87,19 +93,14 @@ func (a *app) exec(args []string) error {
 		Env:     passedOn(os.Environ()),
 		Modules: modules,
 		Memory:  execMemory,
-		Limit:   15 * time.Minute, // the test has its own, shorter one
+		Limit:   limit,
 		Stdout:  a.out,
 		Stderr:  a.err,
 		Out:     scratch,
 		Files: func(w *initramfs.Writer) {
 			w.Program(inside, program)
 			w.Tree(dir, dir, execFolder)
-			for _, tool := range []string{"busybox"} {
-				if path, err := lookTool(tool); err == nil {
-					w.Program("/bin/"+tool, path)
-				}
-			}
-			w.Symlink("/bin/sh", "busybox")
+			userland(w, tools)
 		},
 	})
 	if err != nil {
@@ -141,12 +142,13 @@ func passedOn(env []string) []string {
 	})
 }
 
-// profiles redirects the files that a test binary is told to write into the
-// folder for the host, and returns what puts them where they belong.
-func profiles(args []string, dir, scratch string) ([]string, func() error) {
+// testFlags looks at the flags that the go command gives a test binary. The files
+// that it is told to write go into the folder for the host; collect puts them
+// where they belong. limit is longer than the test's own time-out.
+func testFlags(args []string, dir, scratch string) (out []string, limit time.Duration, collect func() error) {
 	outputs := map[string]string{} // name in scratch: path
 	outdir := dir
-	var out []string
+	limit = 15 * time.Minute
 	for _, arg := range args {
 		flag, value, _ := strings.Cut(arg, "=")
 		switch strings.TrimLeft(flag, "-") {
@@ -155,6 +157,14 @@ func profiles(args []string, dir, scratch string) ([]string, func() error) {
 			continue
 		case "test.testlogfile":
 			continue // for the go command's cache, which -exec switches off
+		case "test.gocoverdir":
+			continue // a folder of the host; without it the test makes one for itself
+		case "test.timeout":
+			if d, err := time.ParseDuration(value); err == nil && d > 0 {
+				limit = d + time.Minute
+			} else if err == nil {
+				limit = 24 * time.Hour // it has none
+			}
 		case "test.coverprofile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace":
 			name := strings.TrimPrefix(strings.TrimLeft(flag, "-"), "test.")
 			outputs[name] = value
@@ -162,7 +172,7 @@ func profiles(args []string, dir, scratch string) ([]string, func() error) {
 		}
 		out = append(out, arg)
 	}
-	return out, func() error {
+	return out, limit, func() error {
 		for name, path := range outputs {
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(outdir, path)

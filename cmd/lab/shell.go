@@ -35,6 +35,20 @@ func lookTool(name string) (string, error) {
 	return "", fmt.Errorf("%s is not installed: run make setup", name)
 }
 
+// userland adds what programs expect of a Linux system, with tools by name.
+func userland(w *initramfs.Writer, tools map[string]string) {
+	for name, path := range tools {
+		w.Program("/bin/"+name, path)
+	}
+	if tools["busybox"] != "" {
+		w.Symlink("/bin/sh", "busybox")
+	}
+	w.Dir("/root", 0o700)
+	w.Data("/etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\n"))
+	w.Data("/etc/group", 0o644, []byte("root:x:0:\n"))
+	w.Data("/etc/hosts", 0o644, []byte("127.0.0.1 localhost\n::1 localhost\n"))
+}
+
 // shell is a root shell in the VM, with nlecho loaded and the usual tools.
 func (a *app) shell(args []string) error {
 	if len(args) > 0 {
@@ -63,12 +77,7 @@ func (a *app) shell(args []string) error {
 		Env:     []string{"TERM=" + os.Getenv("TERM"), "HOME=/root", `PS1=vm:\w# `},
 		Modules: modules, Memory: execMemory, Limit: 24 * time.Hour, Stdout: a.out, Stderr: a.err,
 		Files: func(w *initramfs.Writer) {
-			for name, path := range tools {
-				w.Program("/bin/"+name, path)
-			}
-			w.Dir("/root", 0o700)
-			w.Data("/etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\n"))
-			w.Data("/etc/group", 0o644, []byte("root:x:0:\n"))
+			userland(w, tools)
 			w.Data("/etc/motd", 0o644, []byte(`
 A throw-away VM. nlecho is loaded; its parameters are files in
 /sys/module/nlecho/parameters. Try: cat /proc/net/netlink, ss -f netlink,

@@ -100,6 +100,9 @@ func mountAll() error {
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
 		_ = os.Symlink(target, "/dev/"+name)
 	}
+	if err := loopback(); err != nil {
+		return err
+	}
 	// The command line's "quiet" is for the boot. From now on warnings must be seen:
 	// by the console the host learns what the kernel complains of, and what WARN_ON prints is
 	// of that level.
@@ -117,6 +120,24 @@ func mountAll() error {
 		return err
 	}
 	return unix.Chmod("/tmp", 0o1777)
+}
+
+// loopback brings lo up, as on any machine: programs expect to reach 127.0.0.1.
+func loopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("bringing lo up: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err == nil {
+		ifr.SetUint16(unix.IFF_UP)
+		err = unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+	}
+	if err != nil {
+		return fmt.Errorf("bringing lo up: %w", err)
+	}
+	return nil
 }
 
 // openLine opens the result channel raw: with output processing on, the terminal
