@@ -24,7 +24,7 @@ var attacks = map[string]func() error{
 	"write to the console":        func() error { return open("/dev/ttyS0", os.O_WRONLY) },
 	"write to the kernel's log":   func() error { return open("/dev/kmsg", os.O_WRONLY) },
 	"read the job with its nonce": func() error { return open(wire.JobPath, os.O_RDONLY) },
-	"read the check":              func() error { return open(wire.CheckPath, os.O_RDONLY) },
+	"read the check":              func() error { return open(wire.GuestPath, os.O_RDONLY) },
 	"write to an inherited descriptor": func() error {
 		for fd := 3; fd < 64; fd++ {
 			// The runtime has descriptors of its own: epoll, eventfd, its cgroup's

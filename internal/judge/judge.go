@@ -137,8 +137,9 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.
 		builder := report.NewBuilder(desc)
 		j.say("lab %d: running on %s", l.Number, j.VM.Kernel.Release)
 		res, err := j.VM.Run(ctx, &place.Job{
-			Argv:    []string{wire.CheckPath, "-test.v"},
-			Dir:     filepath.Dir(wire.CheckPath),
+			Guest:   check,
+			Argv:    []string{wire.GuestPath, "-test.v"},
+			Dir:     filepath.Dir(wire.JobPath),
 			Modules: modules,
 			Lab:     desc,
 			Stdout:  &output, Stderr: &output,
@@ -148,7 +149,6 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.
 			},
 			Files: func(w *initramfs.Writer) {
 				w.Program(wire.ProgramPath, program)
-				w.File(wire.CheckPath, 0o700, check)
 				w.Dir(wire.EarlierDir, 0o700)
 				for name, e := range earlier {
 					if b, err := json.Marshal(e); err == nil {

@@ -7,6 +7,7 @@ package place
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -37,6 +38,7 @@ type VM struct {
 
 // Job is what is to be done in the VM.
 type Job struct {
+	Guest   string // path of a guest program of its own; "" is the VM's
 	Argv    []string
 	Dir     string
 	Env     []string
@@ -89,7 +91,8 @@ func (p *VM) Run(ctx context.Context, j *Job) (*vm.Result, error) {
 		Args: append([]string{"-machine", arch.Machine, "-serial", "chardev:console"}, arch.ResultArgs...),
 		Append: "console=" + arch.Console + " " + arch.Params + " " + arch.PanicOnHang + " quiet panic=-1 oops=panic " +
 			// The clock that the trace wants: changing it later costs 50 ms under TCG.
-			"trace_clock=mono cryptomgr.notests nowatchdog rcupdate.rcu_cpu_stall_suppress=1",
+			"trace_clock=mono cryptomgr.notests nowatchdog rcupdate.rcu_cpu_stall_suppress=1 " +
+			wire.EnvInit + "=1",
 		Memory: j.Memory, Accel: p.Accel, State: p.State, Limit: j.Limit, Ready: j.Ready, Console: p.Console, Say: p.Say,
 		Frame: func(t wire.Type, b []byte) {
 			switch t {
@@ -147,7 +150,7 @@ func (p *VM) pack(j *Job, nonce wire.Nonce, arch kernel.Arch) (*os.File, error) 
 	}
 	f := os.NewFile(uintptr(fd), "initramfs")
 	w := initramfs.NewWriter(f)
-	w.File(wire.GuestPath, 0o755, p.Guest)
+	w.File(wire.GuestPath, 0o700, cmp.Or(j.Guest, p.Guest))
 	job := wire.Job{Version: wire.Version, Nonce: nonce, Line: "/dev/" + arch.Result,
 		Argv: j.Argv, Dir: j.Dir, Env: j.Env, Input: j.Ready != nil, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
 	for _, m := range j.Modules {

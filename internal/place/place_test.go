@@ -37,7 +37,7 @@ func TestPack(t *testing.T) {
 		Argv: []string{"/job/check", "-test.v"}, Dir: "/job", Env: []string{"A=b c"}, Lab: lab,
 		Modules: []Module{{"first", []byte("1st"), ""}, {"nlecho", []byte("ko"), "hold=1 replies=2"}},
 		Files: func(w *initramfs.Writer) {
-			w.Data(wire.CheckPath, 0o700, []byte("check"))
+			w.Data("/job/extra", 0o700, []byte("extra"))
 			w.Data(wire.JobPath, 0o644, []byte("a job of somebody else")) // comes too late
 		},
 	}, nonce, kernel.Arch{Result: "ttyS7"})
@@ -55,7 +55,7 @@ func TestPack(t *testing.T) {
 		modes[name] = e.Mode
 	}
 	want := map[string]uint32{
-		"init": 0o100755, "job": 0o040711, "job/job.json": 0o100600, "job/lab.json": 0o100600, "job/check": 0o100700,
+		"init": 0o100700, "job": 0o040711, "job/job.json": 0o100600, "job/lab.json": 0o100600, "job/extra": 0o100700,
 		"lib": 0o040755, "lib/netlink-labs": 0o040755, "lib/netlink-labs/first.ko": 0o100644, "lib/netlink-labs/nlecho.ko": 0o100644,
 	}
 	if diff := cmp.Diff(want, modes); diff != "" {

@@ -13,10 +13,9 @@ const (
 	JobPath     = "/job/job.json"     // a Job, readable by root only
 	LabPath     = "/job/lab.json"     // a Lab, for the check
 	ProgramPath = "/job/program"      // the student's program
-	CheckPath   = "/job/check"        // the check, a Go test binary
 	OutDir      = "/out"              // what the job leaves here, the host gets back
 	EarlierDir  = "/job/earlier"      // what earlier boots of the same check left: NAME.json
-	GuestPath   = "/init"             // PID 1, which is also the confining helper
+	GuestPath   = "/init"             // PID 1; in a check, the check itself as well
 	ResultLine  = "/dev/ttyS1"        // overridden by Job.Line
 	ModuleDir   = "/lib/netlink-labs" // the modules that the host sent
 )
@@ -24,6 +23,10 @@ const (
 // BootedLine is what PID 1 says in the kernel's log before its first word: what
 // stands behind it came with the job.
 const BootedLine = "netlink-labs: booted"
+
+// EnvInit is in the environment of a VM's PID 1: the kernel takes it from its
+// command line.
+const EnvInit = "NETLINK_LABS_INIT"
 
 // Environment variables that the guest sets for the job.
 const (
