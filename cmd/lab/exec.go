@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,6 +88,10 @@ func (a *app) exec(args []string) error {
 		}
 	}
 	a.progress.clear()
+	errs := a.err
+	if sameFile(a.out, a.err) {
+		errs = a.out
+	}
 	res, err := p.Run(a.ctx, &place.Job{
 		Argv:    append([]string{inside}, argv...),
 		Dir:     dir,
@@ -95,7 +100,7 @@ func (a *app) exec(args []string) error {
 		Memory:  execMemory,
 		Limit:   limit,
 		Stdout:  a.out,
-		Stderr:  a.err,
+		Stderr:  errs,
 		Out:     scratch,
 		Files: func(w *initramfs.Writer) {
 			w.Program(inside, program)
@@ -110,6 +115,22 @@ func (a *app) exec(args []string) error {
 		return err
 	}
 	return a.execEnd(res)
+}
+
+// sameFile tells whether what is written to both comes out in one place, as under
+// the go command.
+func sameFile(a, b io.Writer) bool {
+	f, ok := a.(*os.File)
+	g, ok2 := b.(*os.File)
+	if !ok || !ok2 {
+		return false
+	}
+	x, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	y, err := g.Stat()
+	return err == nil && os.SameFile(x, y)
 }
 
 // exitCode ends the tool with the code of the program that it ran.

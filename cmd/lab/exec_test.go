@@ -371,3 +371,90 @@ func TestExecDirectly(t *testing.T) {
 	os.Remove(big)
 	d.clean(t)
 }
+
+// TestExecMdlayherNetlink runs the tests of a package that the labs use, from the
+// module cache, and compares the results with what is known of them: as root on a
+// kernel with the module tun (CONFIG_TUN=m) all pass but two, which are for
+// ordinary users. That is what the package's own CI sees of `sudo ./netlink.test`
+// (.github/workflows/linux-integration-test.yml), and it holds on all of our
+// kernels: choose one by KERNEL. Its folder internal/integration is a module of
+// its own, and not in the module cache.
+func TestExecMdlayherNetlink(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	const pkgs = "github.com/mdlayher/netlink/..."
+	env := []string{"CGO_ENABLED=0", "GOWORK=off", "KERNEL=" + os.Getenv("KERNEL")}
+	got, output, all := d.results(t, d.root, "-module tun", env, "-timeout", "30m", pkgs)
+	want := map[string]string{}
+	cmd := exec.Command("go", "test", "-list", ".", pkgs)
+	cmd.Dir, cmd.Env = d.root, append(append(d.env, "PWD="+d.root), env...)
+	list, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.FieldsSeq(string(list)) {
+		if strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Example") {
+			want[name] = "pass"
+		}
+	}
+	if len(want) < 80 {
+		t.Errorf("the package has %d tests and examples, version 1.11.2 has 86", len(want))
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok && strings.Contains(name, "/") {
+			want[name] = "pass" // a subtest
+		}
+	}
+	for name, why := range map[string]string{
+		"TestIntegrationConnNetNSUnprivileged":                  "test must be run as non-root user",
+		"TestIntegrationConnSetBuffersSyscallConn/unprivileged": "test must be run as non-root user",
+	} {
+		want[name] = "skip"
+		if !strings.Contains(output[name], why) {
+			t.Errorf("%s is not skipped because %s, but:\n%s", name, why, output[name])
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		for name, how := range got {
+			if how != want[name] {
+				t.Errorf("%s:\n%s", name, output[name])
+			}
+		}
+		t.Errorf("results (-want +got):\n%s", diff)
+		if len(got) == 0 {
+			t.Error(all)
+		}
+	}
+	d.clean(t)
+}
+
+// TestExecOneOutput has both outputs in one pipe, as under go test: what is written
+// to the two keeps its order, and all of it comes out, though the program leaves
+// somebody behind who holds the pipe open.
+func TestExecOneOutput(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatalf("%v: run make setup", err)
+	}
+	const lines = 2000
+	script := fmt.Sprintf(`sleep 1000 & i=0; while [ $i -lt %d ]; do printf '%%s-' $i; printf '%%s\n' $i >&2; i=$((i+1)); done`, lines)
+	got, err := d.command(t.Context(), "exec", busybox, "sh", "-c", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%.500s", err, got)
+	}
+	var want strings.Builder
+	for i := range lines {
+		fmt.Fprintf(&want, "%d-%d\n", i, i)
+	}
+	// The tool may have had to wait for a free core, and says so before.
+	_, words, _ := strings.Cut(string(got), "VMs are running\n")
+	if words == "" {
+		words = string(got)
+	}
+	if diff := cmp.Diff(want.String(), words); diff != "" {
+		t.Errorf("output (-want +got):\n%.1000s", diff)
+	}
+	d.clean(t)
+}

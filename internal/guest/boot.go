@@ -201,7 +201,10 @@ func work(job *wire.Job, line *os.File, w *wire.Writer) (wire.Status, error) {
 	if err != nil {
 		return none, err
 	}
-	out.wait(5 * time.Second)
+	// What the job left behind would hold the pipes open. All output that is in them
+	// already must get out, however slow the host is.
+	_ = unix.Kill(-1, unix.SIGKILL)
+	out.wait(time.Minute)
 	if err := sendFiles(w); err != nil {
 		return none, err
 	}
@@ -233,6 +236,9 @@ func startPipes(cmd *exec.Cmd, job *wire.Job, line io.Reader, w *wire.Writer, ou
 			f.Close()
 		}
 	}()
+	if job.OneOutput {
+		cmd.Stderr = cmd.Stdout
+	}
 	if !job.Input {
 		return cmd.Start()
 	}

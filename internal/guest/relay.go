@@ -55,8 +55,8 @@ func (c *carriers) lines(w *wire.Writer, r io.ReadWriteCloser, line *os.File) {
 	})
 }
 
-// wait waits until all has been carried, but no longer than limit: a process
-// that the job left behind may hold the other end of a pipe open for ever.
+// wait waits until all has been carried, but no longer than limit: a process that
+// cannot be killed may hold the other end of a pipe open for ever.
 func (c *carriers) wait(limit time.Duration) {
 	done := make(chan struct{})
 	go func() { c.wg.Wait(); close(done) }()

@@ -48,7 +48,7 @@ type Job struct {
 	Lab    *wire.Lab // description for a check; may be nil
 	Limit  time.Duration
 	Stdout io.Writer // may be nil, and so may the next ones
-	Stderr io.Writer
+	Stderr io.Writer // the standard output's writer means one pipe for both, in order
 	Record func(wire.Record)
 	Out    string // folder for the files that the job leaves
 
@@ -152,7 +152,7 @@ func (p *VM) pack(j *Job, nonce wire.Nonce, arch kernel.Arch) (*os.File, error) 
 	w := initramfs.NewWriter(f)
 	w.File(wire.GuestPath, 0o700, cmp.Or(j.Guest, p.Guest))
 	job := wire.Job{Version: wire.Version, Nonce: nonce, Line: "/dev/" + arch.Result,
-		Argv: j.Argv, Dir: j.Dir, Env: j.Env, Input: j.Ready != nil, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
+		Argv: j.Argv, Dir: j.Dir, Env: j.Env, OneOutput: j.Stdout != nil && j.Stdout == j.Stderr, Input: j.Ready != nil, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
 	for _, m := range j.Modules {
 		path := wire.ModuleDir + "/" + m.Name + ".ko"
 		w.Data(path, 0o644, m.Data)

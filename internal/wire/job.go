@@ -53,6 +53,9 @@ type Job struct {
 	Dir     string   `json:"dir,omitempty"`
 	Env     []string `json:"env,omitempty"` // KEY=value, added to the guest's own
 	Modules []Module `json:"modules,omitempty"`
+	// OneOutput joins the standard error to the standard output, so that what is
+	// written to both keeps its order.
+	OneOutput bool `json:"oneOutput,omitempty"`
 	// Input asks for a standard input that the host feeds.
 	Input bool `json:"input,omitempty"`
 	// Terminal asks for a pseudo-terminal as input and output: the job is an
