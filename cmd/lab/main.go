@@ -197,6 +197,8 @@ variables:
   KERNEL=...     `+strings.Join(kernel.Series(), ", ")+`, host, or a folder; default `+kernel.Default+`
   ACCEL=...      auto, kvm or tcg
   WHERE=...      vm (a throw-away VM)
+  PARAMS="..."   run: parameters for the lab's module, "replies=3 defer=1"
+  DELAY=MS       run: short for PARAMS="delay_ms=MS"
   V=1            show the VM's console
   NO_COLOR=1     no colours
 

@@ -183,7 +183,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 		if err := trace.WriteText(&out, steps, trace.Style{}); err != nil {
 			return "", err
 		}
-		if err := p.runEnd(l, res); err != nil {
+		if err := p.runEnd(l, res, nil); err != nil {
 			return "", err
 		}
 	default:
@@ -195,7 +195,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 // timeline runs a program and returns the steps of its run.
 func (a *app) timeline(l *lab.Lab, src source) ([]trace.Step, *vm.Result, error) {
 	tr := trace.New()
-	res, err := a.program(l, src, nil, func(e trace.Event) { tr.Add(e) })
+	res, err := a.program(l, src, nil, nil, func(e trace.Event) { tr.Add(e) })
 	if err != nil {
 		return nil, nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"netlinklabs/internal/initramfs"
 	"netlinklabs/internal/judge"
@@ -19,12 +21,17 @@ import (
 )
 
 // runLab runs a lab's program in the VM and shows its output and the kernel's
-// side of it as they happen.
+// side of it as they happen. The variables PARAMS and DELAY set parameters of the
+// lab's modules for this run.
 func (a *app) runLab(args []string) error {
 	if len(args) == 0 {
 		return usagef("run takes the number of a lab, and arguments for the program")
 	}
 	l, err := a.lab(args[0])
+	if err != nil {
+		return err
+	}
+	params, err := parseSettings(os.Getenv("PARAMS"), os.Getenv("DELAY"))
 	if err != nil {
 		return err
 	}
@@ -39,26 +46,73 @@ func (a *app) runLab(args []string) error {
 	if err := a.predict(l, w, src); err != nil {
 		return err
 	}
-	return a.runSource(l, src, args[1:])
+	return a.runSource(l, src, params, args[1:])
 }
 
-// runSource runs a program with the timeline live.
-func (a *app) runSource(l *lab.Lab, src source, args []string) error {
+// runSource runs a program with the timeline live. Where nothing happens for
+// long, it is told on a terminal that this is how it is.
+func (a *app) runSource(l *lab.Lab, src source, params settings, args []string) error {
 	live := trace.NewLive(a.out, 0, wire.ProgramPath, trace.Style{Width: a.width, Color: a.colour, ASCII: a.terminal && !utf8Locale()})
-	res, err := a.program(l, src, args, func(e trace.Event) {
+	still := newLull(a.progress)
+	res, err := a.program(l, src, params, args, func(e trace.Event) {
+		still.mu.Lock()
+		defer still.mu.Unlock()
 		a.progress.clear()
+		still.since, still.what = time.Now(), "nothing happens"
+		if e.Name == trace.EchoWait {
+			still.what = fmt.Sprintf("nlecho waits before reply %d", e.Int("n")+1)
+		}
 		live.Add(e)
 	})
+	still.stop()
 	if err != nil {
 		return err
 	}
 	live.Close()
-	return a.runEnd(l, res)
+	return a.runEnd(l, res, params)
+}
+
+// lull tells on a terminal how long nothing has happened.
+type lull struct {
+	mu    sync.Mutex
+	since time.Time // of the last event; zero before the first
+	what  string    // is going on
+	done  chan struct{}
+	over  sync.WaitGroup
+}
+
+func newLull(p *progress) *lull {
+	q := &lull{done: make(chan struct{})}
+	if !p.terminal {
+		return q
+	}
+	q.over.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-q.done:
+				return
+			case <-tick.C:
+			}
+			q.mu.Lock()
+			if idle := time.Since(q.since).Truncate(time.Second); !q.since.IsZero() && idle >= time.Second {
+				p.say(fmt.Sprintf("%s, %v", q.what, idle))
+			}
+			q.mu.Unlock()
+		}
+	})
+	return q
+}
+
+func (q *lull) stop() {
+	close(q.done)
+	q.over.Wait()
 }
 
 // program builds a lab's program and runs it in the VM without judging it. event
 // gets the trace as it comes, with the lines that the program prints in it.
-func (a *app) program(l *lab.Lab, src source, args []string, event func(trace.Event)) (*vm.Result, error) {
+func (a *app) program(l *lab.Lab, src source, params settings, args []string, event func(trace.Event)) (*vm.Result, error) {
 	j, remove, err := a.judge(os.Getenv("KERNEL"))
 	if err != nil {
 		return nil, err
@@ -73,6 +127,9 @@ func (a *app) program(l *lab.Lab, src source, args []string, event func(trace.Ev
 	if err != nil {
 		return nil, err
 	}
+	if err := params.apply(modules); err != nil {
+		return nil, err
+	}
 	desc := judge.Describe(l)
 	desc.Args = args
 	a.progress.say(fmt.Sprintf("lab %d: booting %s", l.Number, j.VM.Kernel.Release))
@@ -82,7 +139,10 @@ func (a *app) program(l *lab.Lab, src source, args []string, event func(trace.Ev
 		Dir:     filepath.Dir(wire.ProgramPath),
 		Modules: modules,
 		Lab:     desc,
-		Stderr:  a.err,
+		// The guest ends a program that does nothing; this ends a guest that does
+		// nothing. Ten messages, one after the other, are let through.
+		Limit:  2*time.Minute + 10*params.pauses(l),
+		Stderr: a.err,
 		Record: func(r wire.Record) {
 			switch r.Kind {
 			case wire.KindEvent:
@@ -107,8 +167,15 @@ func (a *app) program(l *lab.Lab, src source, args []string, event func(trace.Ev
 }
 
 // runEnd says how a run ended and where.
-func (a *app) runEnd(l *lab.Lab, res *vm.Result) error {
-	fmt.Fprintf(a.out, "\nkernel %s, vm, %s, %.1fs      judge it: make lab-%d check\n", res.Release, res.Accel, res.Total.Seconds(), l.Number)
+func (a *app) runEnd(l *lab.Lab, res *vm.Result, params settings) error {
+	if res.Verdict == vm.Faulted && len(params) > 0 && strings.Contains(res.Detail, "loading the module") {
+		return usagef("%s: the module refuses a value\n  %s", params, res.Detail)
+	}
+	with := ""
+	if len(params) > 0 {
+		with = ", " + params.String()
+	}
+	fmt.Fprintf(a.out, "\nkernel %s, vm, %s, %.1fs%s      judge it: make lab-%d check\n", res.Release, res.Accel, res.Total.Seconds(), with, l.Number)
 	if res.Verdict == vm.Done && res.Status.Code == 0 {
 		return nil
 	}

@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -32,6 +33,12 @@ func TestScripts(t *testing.T) {
 			e.Values["desk"] = d
 			e.Vars = append(e.Vars, d.env...)
 			e.Setenv("ROOT", s.root)
+			// unshare(1)'s flags for mounts of our own: root needs no user namespace, and
+			// in a container it may not have one.
+			e.Setenv("MOUNTS", "-m")
+			if os.Getuid() != 0 {
+				e.Setenv("MOUNTS", "-rm")
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
