@@ -3,8 +3,9 @@
 # Translates goals into one call of bin/lab, which does all the work and needs no
 # make: `bin/lab help`. `make lab-3 check` is two goals, in either order, for
 # `bin/lab check 3`; `make check-3` is short for it. CODE=, PROGRAM=, SOLUTION=,
-# KERNEL= and the others reach bin/lab in its environment; ARGS= are arguments
-# for it, or for the program that `run` runs; N= is how often soak and bench do it.
+# KERNEL=, PARAMS=, DELAY= and the others reach bin/lab in its environment; ARGS=
+# are arguments for it, or for the program that `run` runs; N= is how often soak
+# and bench do it.
 
 VERBS := list check run hint solution reset shell doctor setup test \
          gate soak matrix bench output starter help

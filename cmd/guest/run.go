@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"sync/atomic"
 
 	"netlinklabs/internal/guest"
 	"netlinklabs/internal/trace"
@@ -21,7 +22,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	var waits atomic.Int64 // of nlecho that are under way
 	collector, err := trace.Start(trace.Config{Keep: true, Emit: func(e trace.Event) {
+		switch e.Name {
+		case trace.EchoWait:
+			waits.Add(1)
+		case trace.EchoWake:
+			waits.Add(-1)
+		}
 		if b, err := json.Marshal(e); err == nil {
 			records.Send(wire.Record{Kind: wire.KindEvent, Event: b})
 		}
@@ -30,7 +38,8 @@ func run() error {
 		return err
 	}
 	records.Send(wire.Record{Kind: wire.KindBegin})
-	spec := guest.Spec{Program: lab.Program, Args: lab.Args, Capabilities: lab.Capabilities}
+	spec := guest.Spec{Program: lab.Program, Args: lab.Args, Capabilities: lab.Capabilities,
+		Excused: func() bool { return waits.Load() > 0 }}
 	ready := make(chan int, 1)
 	p, err := spec.Start(func(o wire.Output) {
 		pid := <-ready

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -58,10 +59,7 @@ func (a *app) runSource(l *lab.Lab, src source, params settings, args []string) 
 		still.mu.Lock()
 		defer still.mu.Unlock()
 		a.progress.clear()
-		still.since, still.what = time.Now(), "nothing happens"
-		if e.Name == trace.EchoWait {
-			still.what = fmt.Sprintf("nlecho waits before reply %d", e.Int("n")+1)
-		}
+		still.add(e)
 		live.Add(e)
 	})
 	still.stop()
@@ -72,13 +70,27 @@ func (a *app) runSource(l *lab.Lab, src source, params settings, args []string) 
 	return a.runEnd(l, res, params)
 }
 
-// lull tells on a terminal how long nothing has happened.
+// lull tells on a terminal how long nothing has happened, and what is waited for.
 type lull struct {
 	mu    sync.Mutex
-	since time.Time // of the last event; zero before the first
-	what  string    // is going on
+	since time.Time // of the last event, or of nlecho's wait; zero before the first
+	waits string    // what nlecho waits for, if it does
 	done  chan struct{}
 	over  sync.WaitGroup
+}
+
+func (q *lull) add(e trace.Event) {
+	switch e.Name {
+	case trace.EchoWait:
+		q.waits = fmt.Sprintf("nlecho waits before reply %d", e.Int("n")+1)
+	case trace.EchoWake:
+		q.waits = ""
+	default:
+		if q.waits != "" {
+			return
+		}
+	}
+	q.since = time.Now()
 }
 
 func newLull(p *progress) *lull {
@@ -97,7 +109,7 @@ func newLull(p *progress) *lull {
 			}
 			q.mu.Lock()
 			if idle := time.Since(q.since).Truncate(time.Second); !q.since.IsZero() && idle >= time.Second {
-				p.say(fmt.Sprintf("%s, %v", q.what, idle))
+				p.say(fmt.Sprintf("%s, %v", cmp.Or(q.waits, "nothing happens"), idle))
 			}
 			q.mu.Unlock()
 		}

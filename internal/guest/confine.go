@@ -38,6 +38,9 @@ type Spec struct {
 	Args         []string // without the program's name
 	Env          []string // KEY=value, added to PATH and HOME
 	Capabilities []string // "CAP_NET_ADMIN", within its own user namespace
+	// Excused, where not nil, is asked now and then whether it is the kernel that
+	// takes its time: what passes then does not count against the program's limits.
+	Excused func() bool
 }
 
 // confined is a cgroup with the program under test and all it started.

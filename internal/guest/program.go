@@ -102,7 +102,7 @@ func (s *Spec) Start(line func(wire.Output)) (*Program, error) {
 		return nil, err
 	}
 	p.confined = c
-	go p.watch(&readers)
+	go p.watch(&readers, s.Excused)
 	return p, nil
 }
 
@@ -150,10 +150,11 @@ func (p *Program) Active() {
 }
 
 // watch ends the program when it runs wild, and cleans up after its end.
-func (p *Program) watch(readers *sync.WaitGroup) {
+func (p *Program) watch(readers *sync.WaitGroup, excused func() bool) {
 	exited := make(chan error, 1)
 	go func() { exited <- p.cmd.Wait() }()
 	start := time.Now()
+	last := start
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	stopped := ""
@@ -162,7 +163,13 @@ func (p *Program) watch(readers *sync.WaitGroup) {
 		case <-exited:
 			done = true
 		case <-tick.C:
+			now := time.Now()
 			p.mu.Lock()
+			if excused != nil && excused() {
+				p.active = now
+				start = start.Add(now.Sub(last))
+			}
+			last = now
 			idle, flood := time.Since(p.active), p.flood
 			p.mu.Unlock()
 			switch {
