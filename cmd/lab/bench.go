@@ -72,7 +72,11 @@ func (a *app) bench(args []string) error {
 		vm.Kernel, vm.Say = k, nil
 		fresh := &judge.Judge{VM: &vm, Root: a.root, Dir: j.Dir, Builder: j.Builder}
 		_ = fresh.Once(filepath.Join(j.Dir, l.Name+".check"), func() error { return nil })
-		rep, err := fresh.Check(a.ctx, l, program)
+		files, err := l.Files(l.Path("solution"))
+		if err != nil {
+			return err
+		}
+		rep, err := fresh.Check(a.ctx, l, program, files)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"netlinklabs/internal/judge"
 	"netlinklabs/internal/lab"
 	"netlinklabs/internal/report"
+	"netlinklabs/internal/wire"
 )
 
 // source is where the program under test comes from.
@@ -87,6 +88,14 @@ func (s source) build(ctx context.Context, b *lab.Builder, dir, name string) (st
 	}
 	out := filepath.Join(dir, name)
 	return out, b.Program(ctx, s.dir, out)
+}
+
+// files returns what was written beside the program, by name.
+func (s source) files(l *lab.Lab) (map[string][]byte, error) {
+	if s.program != "" {
+		return l.Files(filepath.Dir(s.program))
+	}
+	return l.Files(s.dir)
 }
 
 func (a *app) check(args []string) error {
@@ -164,7 +173,16 @@ func (a *app) checkOne(l *lab.Lab, src source) (*report.Report, error) {
 	if j.VM, err = a.vm(os.Getenv("KERNEL")); err != nil {
 		return nil, err
 	}
-	rep, err := j.Check(a.ctx, l, program)
+	files, err := src.files(l)
+	if err != nil {
+		return nil, err
+	}
+	if src.work {
+		j.Earlier = func(boot string, left wire.Earlier) {
+			a.keepCrash(src.dir, judge.Events(left), []byte(left.Console))
+		}
+	}
+	rep, err := j.Check(a.ctx, l, program, files)
 	if rep != nil {
 		rep.Code = src.what
 	}

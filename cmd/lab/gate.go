@@ -28,16 +28,27 @@ type trial struct {
 	words string
 }
 
-// trials lists everything that proves a lab's check: the solution, the starter of
-// each step, and each wrong answer. Starters are written into dir.
+// trials lists everything that proves a lab's check: the solution and other right
+// answers in Go, the starter of each step, and each wrong answer. Starters are
+// written into dir.
 func trials(l *lab.Lab, dir string) ([]trial, error) {
 	out := []trial{{lab: l, name: "solution", dir: l.Path("solution")}}
+	right, err := filepath.Glob(l.Path("testdata/right/*/*.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range right {
+		dir := filepath.Dir(path)
+		if at := filepath.Base(dir); out[len(out)-1].dir != dir {
+			out = append(out, trial{lab: l, name: "right answer " + at, dir: dir})
+		}
+	}
 	holes, err := l.Holes()
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range holes {
-		text, err := l.Starter(n)
+		files, err := lab.StartFiles(l, n)
 		if err != nil {
 			return nil, err
 		}
@@ -45,8 +56,10 @@ func trials(l *lab.Lab, dir string) ([]trial, error) {
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(at, "main.go"), text, 0o644); err != nil {
-			return nil, err
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(at, name), text, 0o644); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, trial{l, fmt.Sprintf("starter, START=%d", n), at, n, lab.NotDone(n)})
 	}
@@ -67,7 +80,11 @@ func (t *trial) try(ctx context.Context, j *judge.Judge) (string, error) {
 	if err := j.Once(program, func() error { return j.Builder.Program(ctx, t.dir, program) }); err != nil {
 		return "", err
 	}
-	rep, err := j.Check(ctx, t.lab, program)
+	files, err := t.lab.TestFiles(t.dir)
+	if err != nil {
+		return "", err
+	}
+	rep, err := j.Check(ctx, t.lab, program, files)
 	if err != nil {
 		return "", err
 	}

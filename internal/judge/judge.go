@@ -30,6 +30,8 @@ type Judge struct {
 	Dir     string // scratch folder for what is built
 	Builder *lab.Builder
 	Say     func(string) // progress; may be nil
+	// Earlier is called with what a boot before the last one has left; may be nil.
+	Earlier func(boot string, left wire.Earlier)
 
 	mu    sync.Mutex
 	built map[string]func() error // by path of what is built
@@ -110,9 +112,10 @@ func Describe(l *lab.Lab) *wire.Lab {
 	return w
 }
 
-// Check judges the executable program. The error is for checks that could not be
-// made; a place that failed is an outcome of the report.
-func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.Report, error) {
+// Check judges the executable program, with the files that the student wrote beside
+// it, by name. The error is for checks that could not be made; a place that failed is
+// an outcome of the report.
+func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string, files map[string][]byte) (*report.Report, error) {
 	if l.Err != nil {
 		return nil, l.Err
 	}
@@ -149,6 +152,10 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.
 			},
 			Files: func(w *initramfs.Writer) {
 				w.Program(wire.ProgramPath, program)
+				w.Dir(wire.FilesDir, 0o700)
+				for name, text := range files {
+					w.Data(wire.FilesDir+"/"+name, 0o600, text)
+				}
 				w.Dir(wire.EarlierDir, 0o700)
 				for name, e := range earlier {
 					if b, err := json.Marshal(e); err == nil {
@@ -163,7 +170,12 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string) (*report.
 		if last || res.Verdict.Environment() {
 			return builder.Finish(res, output.String()), nil
 		}
-		earlier[boot] = wire.Earlier{Verdict: res.Verdict.String(), Records: records, Console: string(res.Console)}
+		left := wire.Earlier{Verdict: res.Verdict.String(), Records: records, Console: string(res.Console)}
+		earlier[boot] = left
+		files = fill(files, left)
+		if j.Earlier != nil {
+			j.Earlier(boot, left)
+		}
 	}
 	panic("unreachable: a lab has at least one boot")
 }

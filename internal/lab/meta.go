@@ -39,6 +39,9 @@ type Meta struct {
 	// Boots names the boots of one check, in order: {"check"}, which is meant
 	// when it is left out, or {"crash", "judge"}.
 	Boots []string `toml:"boots"`
+	// Files are what the student writes beside main.go, and the check reads:
+	// {"postmortem.toml"}. See Lab.Files.
+	Files []string `toml:"files"`
 	// Steps are what a check awards points for.
 	Steps []Step `toml:"step"`
 	// Predictions are asked before the first run.
@@ -137,6 +140,7 @@ var (
 	moduleName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
 	series       = regexp.MustCompile(`^[1-9][0-9]*\.(0|[1-9][0-9]*)$`)
 	anchorName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+	fileName     = regexp.MustCompile(`^[a-z][a-z0-9_-]*\.[a-z]+$`)
 	boots        = [][]string{{"check"}, {"crash", "judge"}}
 	capabilities = strings.Fields(`
 		CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID
@@ -208,6 +212,8 @@ func (c *metaCheck) meta(m *Meta, md toml.MetaData) {
 	if len(m.Boots) > 0 && !slices.ContainsFunc(boots, func(b []string) bool { return slices.Equal(b, m.Boots) }) {
 		c.add(c.lines.line("boots"), `boots: want ["check"] or ["crash", "judge"]`)
 	}
+	c.names("files", m.Files, func(s string) bool { return fileName.MatchString(s) && !strings.HasSuffix(s, ".go") },
+		"the name of a file that is no Go code, postmortem.toml say")
 	c.params(m)
 	c.steps(m)
 	c.predictions(m, md)

@@ -10,6 +10,7 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -77,41 +78,66 @@ func (l *Lab) StarterFile() ([]byte, error) {
 	return append(header, text...), nil
 }
 
-// WriteStarter writes starter/main.go, and tells whether that changed it.
+// tracked returns the files of the starter's folder, by name: StarterFile, and
+// what else the student writes.
+func (l *Lab) tracked() (map[string][]byte, error) {
+	main, err := l.StarterFile()
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{"main.go": main}
+	for _, name := range l.Meta.Files {
+		text, err := l.startFile(name, 1)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = []byte(text)
+	}
+	return files, nil
+}
+
+// WriteStarter writes the files of the starter, and tells whether that changed any.
 func (l *Lab) WriteStarter() (changed bool, err error) {
-	want, err := l.StarterFile()
+	files, err := l.tracked()
 	if err != nil {
 		return false, err
 	}
-	if have, err := os.ReadFile(l.Path("starter", "main.go")); err == nil && bytes.Equal(have, want) {
-		return false, nil
+	for name, want := range files {
+		if have, err := os.ReadFile(l.Path("starter", name)); err == nil && bytes.Equal(have, want) {
+			continue
+		}
+		if err := os.MkdirAll(l.Path("starter"), 0o777); err != nil {
+			return changed, fmt.Errorf("write the starter of lab %d: %w", l.Number, err)
+		}
+		if err := writeFile(l.Path("starter", name), want); err != nil {
+			return changed, fmt.Errorf("write the starter of lab %d: %w", l.Number, err)
+		}
+		changed = true
 	}
-	if err := os.MkdirAll(l.Path("starter"), 0o777); err != nil {
-		return false, fmt.Errorf("write the starter of lab %d: %w", l.Number, err)
-	}
-	if err := writeFile(l.Path("starter", "main.go"), want); err != nil {
-		return false, fmt.Errorf("write the starter of lab %d: %w", l.Number, err)
-	}
-	return true, nil
+	return changed, nil
 }
 
 // Drift returns what WriteStarter would change, as a unified diff, or "" when
 // the tracked starter is current. A starter that is missing is all drift.
 func (l *Lab) Drift() (string, error) {
-	want, err := l.StarterFile()
+	files, err := l.tracked()
 	if err != nil {
 		return "", err
 	}
-	have, err := os.ReadFile(l.Path("starter", "main.go"))
-	if err != nil && !os.IsNotExist(err) {
-		return "", fmt.Errorf("compare starter and solution of lab %d: %w", l.Number, err)
+	drift := ""
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		have, err := os.ReadFile(l.Path("starter", name))
+		if err != nil && !os.IsNotExist(err) {
+			return "", fmt.Errorf("compare starter and solution of lab %d: %w", l.Number, err)
+		}
+		path := l.rel("starter", name)
+		drift += string(diff.Diff(path, have, path+" from the solution", files[name]))
 	}
-	name := l.rel("starter/main.go")
-	return string(diff.Diff(name, have, name+" from the solution", want)), nil
+	return drift, nil
 }
 
 // Holes returns the numbers of the steps that the solution marks with
-// //lab:step, in order. A lab without any has nothing to write.
+// //lab:step, and its other files with #lab:step, in order. A lab without any has nothing to write.
 func (l *Lab) Holes() ([]int, error) {
 	src, err := os.ReadFile(l.Path("solution", "main.go"))
 	if err != nil {
@@ -121,7 +147,10 @@ func (l *Lab) Holes() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var steps []int
+	steps, err := l.fileHoles()
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range m.step {
 		steps = append(steps, n)
 	}

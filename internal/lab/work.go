@@ -104,7 +104,7 @@ func (w Workspace) Ensure(l *Lab, start int) (created bool, err error) {
 	if slices.ContainsFunc(entries, own) {
 		return false, nil
 	}
-	files, err := starterFiles(l, start)
+	files, err := StartFiles(l, start)
 	if err != nil {
 		return false, err
 	}
@@ -116,7 +116,7 @@ func (w Workspace) Ensure(l *Lab, start int) (created bool, err error) {
 // start solved. It returns the backup's path, or "" where there was nothing to
 // keep. Hints, predictions and hidden files stay.
 func (w Workspace) Reset(l *Lab, start int) (backup string, err error) {
-	files, err := starterFiles(l, start) // before anything is touched
+	files, err := StartFiles(l, start) // before anything is touched
 	if err != nil {
 		return "", err
 	}
@@ -150,10 +150,12 @@ func newBackup(dir string, now time.Time) (string, error) {
 	}
 }
 
-// starterFiles returns what a student starts from, by name: main.go, and what
-// else is in the lab's starter folder.
-func starterFiles(l *Lab, start int) (map[string][]byte, error) {
-	main, err := l.Starter(max(start, 1))
+// StartFiles returns what a student starts from, by name: main.go, what else the
+// student writes, and what else is in the lab's starter folder. The steps before
+// start are solved.
+func StartFiles(l *Lab, start int) (map[string][]byte, error) {
+	start = max(start, 1)
+	main, err := l.Starter(start)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +173,13 @@ func starterFiles(l *Lab, start int) (map[string][]byte, error) {
 		}
 	}
 	files["main.go"] = main
+	for _, name := range l.Meta.Files {
+		text, err := l.startFile(name, start)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = []byte(text)
+	}
 	return files, nil
 }
 

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"syscall"
 
+	"netlinklabs/internal/guest"
 	"netlinklabs/internal/trace"
 	"netlinklabs/internal/wire"
 )
@@ -37,9 +39,16 @@ type Boot struct {
 	Lines []wire.Output
 	// Console is the kernel's log with its last words.
 	Console string
+	// Run is the run of the program in that boot. Its End is that of a program that
+	// was ended from outside, where the kernel died first.
+	Run *Run
 }
 
-// Earlier returns the earlier boot of that name.
+// Died tells whether the kernel did not live to the end of that boot.
+func (b *Boot) Died() bool { return b.Verdict != "done" }
+
+// Earlier returns the earlier boot of that name. A step that fails after it tells
+// of the program's run in that boot, until the program is run again.
 func (c *Check) Earlier(name string) *Boot {
 	c.t.Helper()
 	b, err := os.ReadFile(filepath.Join(wire.EarlierDir, name+".json"))
@@ -51,6 +60,7 @@ func (c *Check) Earlier(name string) *Boot {
 		c.Fault("what the boot %q has left: %v", name, err)
 	}
 	boot := &Boot{Verdict: e.Verdict, Trace: trace.New(), Console: e.Console}
+	run := &Run{c: c, End: guest.End{Stopped: "went with the kernel"}}
 	for _, r := range e.Records {
 		switch {
 		case r.Kind == wire.KindEvent:
@@ -61,8 +71,18 @@ func (c *Check) Earlier(name string) *Boot {
 			boot.Trace.Add(ev)
 		case r.Kind == wire.KindOutput && r.Output != nil:
 			boot.Lines = append(boot.Lines, *r.Output)
+		case r.Kind == wire.KindExit && r.Exit != nil:
+			run.End = guest.End{Code: r.Exit.Code, Signal: syscall.Signal(r.Exit.Signal), Stopped: r.Exit.Stopped}
+		case r.Kind == wire.KindFault:
+			c.Fault("in the boot %q: %s", name, r.Text)
 		}
 	}
+	if l := boot.Trace.Lost(); l.Any() {
+		c.Fault("the trace of the boot %q has gaps, so nothing can be judged: %s", name, l)
+	}
+	run.Trace, run.Lines = boot.Trace.Program(0, c.Lab.Program), boot.Lines
+	boot.Run = run
+	c.seen(run)
 	return boot
 }
 

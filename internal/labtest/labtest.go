@@ -236,11 +236,19 @@ func (p *Program) Wait() *Run {
 		p.c.Fault("the trace has gaps, so nothing can be judged: %s", l)
 	}
 	r := &Run{Trace: tr.Program(p.PID(), p.c.Lab.Program), End: end, Lines: p.Lines(), c: p.c}
-	if n := r.unbuilt(); n > 0 {
-		p.c.unbuilt = n
+	p.c.seen(r)
+	if p.c.live() {
+		p.c.records.Send(wire.Record{Kind: wire.KindExit, Exit: &wire.ProgramExit{Code: end.Code, Signal: int(end.Signal), Stopped: end.Stopped}})
 	}
-	p.c.last = r
 	return r
+}
+
+// seen makes r the run that failing steps tell of.
+func (c *Check) seen(r *Run) {
+	if n := r.unbuilt(); n > 0 {
+		c.unbuilt = n
+	}
+	c.last = r
 }
 
 // Run is one run of the student's program, from start to end.

@@ -15,6 +15,7 @@ const (
 	ProgramPath = "/job/program"      // the student's program
 	OutDir      = "/out"              // what the job leaves here, the host gets back
 	EarlierDir  = "/job/earlier"      // what earlier boots of the same check left: NAME.json
+	FilesDir    = "/job/files"        // what the student has written beside the program
 	GuestPath   = "/init"             // PID 1; in a check, the check itself as well
 	ResultLine  = "/dev/ttyS1"        // overridden by Job.Line
 	ModuleDir   = "/lib/netlink-labs" // the modules that the host sent

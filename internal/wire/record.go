@@ -16,6 +16,7 @@ const (
 	KindEvent  Kind = "event"  // the trace has an event: Event, a trace.Event
 	KindAnswer Kind = "answer" // what the kernel did, for a prediction: Answer
 	KindNote   Kind = "note"   // something that the reader should know: Text
+	KindExit   Kind = "exit"   // the program ended, in a boot that does not judge: Exit
 	KindFault  Kind = "fault"  // the place failed, not the program: Text
 	KindEnd    Kind = "end"    // the check came to its end
 )
@@ -30,6 +31,14 @@ type Record struct {
 	Event  json.RawMessage `json:"event,omitempty"`
 	Answer *Answer         `json:"answer,omitempty"`
 	Text   string          `json:"text,omitempty"`
+	Exit   *ProgramExit    `json:"exit,omitempty"`
+}
+
+// ProgramExit is how a program ended.
+type ProgramExit struct {
+	Code    int    `json:"code"`              // -1 after a signal
+	Signal  int    `json:"signal,omitempty"`  // that ended it
+	Stopped string `json:"stopped,omitempty"` // why it was ended from outside
 }
 
 // Step is the verdict on one step of a lab.
