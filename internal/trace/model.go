@@ -469,6 +469,11 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 		}
 		c.Socket = s
 	case Insert:
+		if e.Uint("portid") == 0 {
+			// A socket of the kernel's own, in a new network namespace: its memory may have been a program's.
+			delete(t.bySk, e.Uint("sk"))
+			break
+		}
 		c.Socket = t.bySk[e.Uint("sk")]
 		if c.Socket == nil && in.parent != nil && in.parent.Socket != nil { // autobind in a connect(2) that is not probed
 			c.Socket = in.parent.Socket

@@ -327,6 +327,28 @@ func TestSockets(t *testing.T) {
 }
 
 // A missed return is noticed, counted or not.
+// A program that makes a network namespace makes the kernel's sockets in it, too: none of them is one of the program's,
+// though the memory was.
+func TestKernelSockets(t *testing.T) {
+	tr := New(script(t, `
+		10 sched_process_exec pid=10 filename=/bin/student
+		10 netlink_create sock=1 protocol=25
+		10 netlink_bind sock=1 sk=11 portid=100
+		10 netlink_insert sk=11 portid=100
+		10 netlink_insert_ret ret=0
+		10 netlink_bind_ret ret=0
+		10 netlink_insert sk=11 portid=0
+		10 netlink_insert_ret ret=0
+	`)...)
+	p := tr.Program(10, "/bin/student")
+	if s := p.Socket(25, 100); s == nil || s.Bound.Seq != 4 || s.Auto {
+		t.Errorf("the program's socket is %+v", s)
+	}
+	diff(t, "timeline", `
+		P0 bind port 100: ok
+	`, timeline(p))
+}
+
 func TestMissedReturn(t *testing.T) {
 	for _, text := range []string{`
 		10 sys_enter_sendto fd=3
