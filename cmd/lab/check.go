@@ -248,9 +248,9 @@ func (a *app) remember(l *lab.Lab, w lab.Workspace, rep *report.Report) error {
 	for _, s := range rep.Steps {
 		steps[s.N] = s.State == report.StepPassed
 	}
-	truth := map[string]int{}
+	truth := map[string]lab.Truth{}
 	for _, ans := range rep.Answers {
-		truth[ans.ID] = ans.Option
+		truth[ans.ID] = lab.Truth{Option: ans.Option, Why: ans.Why}
 	}
 	note, err := w.Update(l, func(s *lab.State) error {
 		outcomes, err := lab.Outcomes(l, s, truth)

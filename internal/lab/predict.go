@@ -93,26 +93,36 @@ type Outcome struct {
 	// Truth is the option that the run showed to be right, "" where the
 	// check did not get as far.
 	Truth string
+	// Why is what the check saw that settles it, "" where it did not say.
+	Why string
 	// Hit tells whether they are the same.
 	Hit bool
 }
 
-// Outcomes compares the answers in s with the truth that a check reports: for
-// each prediction's ID the index, from 0, of the right option. A prediction
+// Truth is what a check found out about a prediction: the index, from 0, of the
+// right option, and what it saw that settles it.
+type Truth struct {
+	Option int
+	Why    string
+}
+
+// Outcomes compares the answers in s with the truth that a check reports, by the
+// predictions' IDs. A prediction
 // that the check knows and the lab does not, or the index of no option, is the
 // lab's mistake, and an error.
-func Outcomes(l *Lab, s *State, truth map[string]int) ([]Outcome, error) {
+func Outcomes(l *Lab, s *State, truth map[string]Truth) ([]Outcome, error) {
 	var out []Outcome
 	known := map[string]bool{}
 	for _, p := range l.Meta.Predictions {
 		known[p.ID] = true
 		o := Outcome{Prediction: p}
-		if n, ok := truth[p.ID]; ok {
+		if t, ok := truth[p.ID]; ok {
+			n := t.Option
 			if n < 0 || n >= len(p.Options) {
 				return nil, fmt.Errorf("the check of lab %d reports option %d for the prediction %s, which has the options 0 to %d",
 					l.Number, n, p.ID, len(p.Options)-1)
 			}
-			o.Truth = p.Options[n]
+			o.Truth, o.Why = p.Options[n], t.Why
 		}
 		if a, ok := s.Predictions[p.ID]; ok && a.Option >= 0 {
 			o.Answer = a.Text
@@ -155,6 +165,9 @@ func WriteOutcomes(w io.Writer, s *State, outcomes []Outcome, width int) error {
 		}
 		field("you predicted", o.Answer)
 		field("the kernel did", o.Truth)
+		if o.Why != "" {
+			field("seen", o.Why)
+		}
 		if !o.Hit {
 			field("think", o.Prediction.Think)
 		}

@@ -76,7 +76,7 @@ func TestOutcomes(t *testing.T) {
 	s := newState()
 	s.Predictions["replies"] = Answer{2, "ten"}
 	s.Predictions["who"] = Answer{0, "the kernel"}
-	outs, err := Outcomes(l, s, map[string]int{"replies": 1, "who": 0})
+	outs, err := Outcomes(l, s, map[string]Truth{"replies": {1, "nlecho_reply was seen once"}, "who": {Option: 0}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +88,7 @@ func TestOutcomes(t *testing.T) {
   How many answers come?
     you predicted   ten
     the kernel did  one
+    seen            nlecho_reply was seen once
     think           What is replies set to?
   Who answers?
     you predicted   the kernel
@@ -104,7 +105,7 @@ func TestOutcomes(t *testing.T) {
 
 	// Neither a skip nor what was not seen is compared.
 	s.Predictions["replies"] = Answer{Option: -1}
-	outs, err = Outcomes(l, s, map[string]int{"replies": 1})
+	outs, err = Outcomes(l, s, map[string]Truth{"replies": {Option: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +119,7 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 
-	for _, truth := range []map[string]int{{"replies": 3}, {"replies": -1}, {"nobody": 0}} {
+	for _, truth := range []map[string]Truth{{"replies": {Option: 3}}, {"replies": {Option: -1}}, {"nobody": {}}} {
 		if _, err := Outcomes(l, s, truth); err == nil || !strings.Contains(err.Error(), "the check of lab 1 reports") {
 			t.Errorf("truth %v: %v", truth, err)
 		}
