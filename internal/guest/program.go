@@ -38,6 +38,7 @@ type Program struct {
 	bytes  int
 	flood  bool
 	active time.Time
+	ending chan struct{} // closed when the watch ends the program
 	over   chan struct{}
 	end    End
 }
@@ -67,7 +68,7 @@ func (e End) String() string {
 // Start starts the program confined. line is called for each line it prints,
 // from two goroutines; it may be nil.
 func (s *Spec) Start(line func(wire.Output)) (*Program, error) {
-	p := &Program{active: time.Now(), over: make(chan struct{})}
+	p := &Program{active: time.Now(), ending: make(chan struct{}), over: make(chan struct{})}
 	var readers sync.WaitGroup
 	var theirs []*os.File
 	defer func() {
@@ -182,6 +183,7 @@ func (p *Program) watch(readers *sync.WaitGroup, excused func() bool) {
 				stopped = fmt.Sprintf("did not end within %v", totalLimit)
 			}
 			if stopped != "" {
+				p.ended()
 				_ = p.kill(0)
 			}
 		}
@@ -206,6 +208,19 @@ func (p *Program) PID() int { return p.cmd.Process.Pid }
 
 // Signal sends a signal to the program's first process.
 func (p *Program) Signal(s syscall.Signal) error { return unix.Kill(p.PID(), s) }
+
+// ended tells once that the program is being ended.
+func (p *Program) ended() {
+	select {
+	case <-p.ending:
+	default:
+		close(p.ending)
+	}
+}
+
+// Ending is closed when a limit was passed and the program is being ended. What
+// the kernel holds in an uninterruptible sleep does not end before it is let go.
+func (p *Program) Ending() <-chan struct{} { return p.ending }
 
 // Over is closed when the program has ended and all its output has been read.
 func (p *Program) Over() <-chan struct{} { return p.over }

@@ -35,6 +35,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"netlinklabs/internal/guest"
@@ -57,6 +58,7 @@ type Check struct {
 	failed    bool // a step has failed
 	unbuilt   int  // the step that the program says is not done yet, or 0
 	last      *Run
+	held      atomic.Bool // nlecho holds messages, see Hold
 	mu        sync.Mutex
 	programs  []*Program
 }
@@ -113,8 +115,10 @@ func (c *Check) live() bool {
 func (c *Check) emit(e trace.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, p := range c.programs {
-		p.Active()
+	if e.Name != trace.Switch { // this very program is switched to when the trace is read
+		for _, p := range c.programs {
+			p.Active()
+		}
 	}
 	if c.live() {
 		if b, err := json.Marshal(e); err == nil {
@@ -124,6 +128,7 @@ func (c *Check) emit(e trace.Event) {
 }
 
 func (c *Check) end() {
+	c.free()
 	for _, p := range c.programs {
 		p.Stop()
 	}
@@ -170,15 +175,21 @@ func (c *Check) Param(module, name, value string) {
 func (c *Check) Start(args ...string) *Program {
 	c.t.Helper()
 	spec := guest.Spec{Program: c.Lab.Program, Args: args, Capabilities: c.Lab.Capabilities}
-	var line func(wire.Output)
-	if c.live() {
-		line = func(o wire.Output) { c.records.Send(wire.Record{Kind: wire.KindOutput, Output: &o}) }
+	said := make(chan struct{}, 1)
+	line := func(o wire.Output) {
+		if c.live() {
+			c.records.Send(wire.Record{Kind: wire.KindOutput, Output: &o})
+		}
+		select {
+		case said <- struct{}{}:
+		default:
+		}
 	}
 	p, err := spec.Start(line)
 	if err != nil {
 		c.Fault("%v", err)
 	}
-	prog := &Program{Program: p, c: c}
+	prog := &Program{Program: p, c: c, said: said}
 	c.mu.Lock()
 	c.programs = append(c.programs, prog)
 	c.mu.Unlock()
@@ -196,15 +207,22 @@ func (c *Check) Run(args ...string) *Run {
 // Program is the student's program while it runs.
 type Program struct {
 	*guest.Program
-	c *Check
+	c    *Check
+	said chan struct{} // filled with each line that it prints
 }
 
-// WaitFor waits until the trace says so, or the program is over: it returns
-// whether cond became true. Use it to act at a certain point of the order.
+// WaitFor waits until the trace says so, or the program is over, or is being
+// ended because it does nothing: it returns whether cond became true. Use it to
+// act at a certain point of the order.
 func (p *Program) WaitFor(cond func(*trace.Trace) bool) bool {
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	go func() {
-		<-p.Over()
+		select {
+		case <-p.Over():
+		case <-p.Ending():
+		case <-ctx.Done():
+		}
 		cancel()
 	}()
 	if p.c.collector.WaitFor(ctx, cond) == nil {
@@ -219,6 +237,7 @@ func (p *Program) Stop() {
 	select {
 	case <-p.Over():
 	default:
+		p.c.free()
 		_ = p.Signal(9)
 		p.Program.Wait()
 	}
@@ -227,6 +246,11 @@ func (p *Program) Stop() {
 // Wait waits for the program's end and returns all that is known of its run.
 func (p *Program) Wait() *Run {
 	p.c.t.Helper()
+	select {
+	case <-p.Over():
+	case <-p.Ending():
+		p.c.free() // a task that nlecho holds does not end
+	}
 	end := p.Program.Wait()
 	tr, err := p.c.collector.Trace()
 	if err != nil {
@@ -268,8 +292,8 @@ func (r *Run) Keys(key string) []string {
 	}
 	var values []string
 	for _, l := range r.Lines {
-		if k, v, ok := strings.Cut(l.Text, "="); ok && l.Stream == "stdout" && strings.TrimSpace(k) == key {
-			values = append(values, strings.TrimSpace(v))
+		if v, ok := keyValue(l, key); ok {
+			values = append(values, v)
 		}
 	}
 	return values
