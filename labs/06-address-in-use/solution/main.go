@@ -10,7 +10,7 @@
 //	pid=, auto=                             step 4
 //	closed=, freed=                         step 5
 //
-//	program [NUMBER]
+//	program [NUMBER [STEP]]
 package main
 
 import (
@@ -32,30 +32,51 @@ import (
 const echo = 25 // the Netlink protocol of the module nlecho
 
 func main() {
-	var err error
-	if len(os.Args) == 3 && os.Args[1] == "container" {
-		err = inside(os.Args[2])
-	} else {
-		number := 100
-		if len(os.Args) > 1 {
-			number, err = strconv.Atoi(os.Args[1])
-		}
-		if err == nil {
-			err = explore(uint32(number))
-		}
-	}
-	if err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "address-in-use:", err)
 		os.Exit(1)
 	}
 }
 
-// explore goes through the steps, all of them with the same number.
-func explore(number uint32) error {
+// run does what the arguments say.
+func run(args []string) error {
+	if len(args) == 2 && args[0] == "container" {
+		return inside(args[1])
+	}
+	numbers := []int{100, 0} // the port ID, and the only step to take; 0: all of them
+	for i, arg := range args[:min(len(args), len(numbers))] {
+		n, err := strconv.Atoi(arg)
+		if err != nil {
+			return fmt.Errorf("usage: program [NUMBER [STEP]]: %w", err)
+		}
+		numbers[i] = n
+	}
+	return explore(uint32(numbers[0]), numbers[1])
+}
+
+// explore goes through the steps, or through one of them, with the same number.
+func explore(number uint32, only int) error {
+	for i, step := range []func(uint32) error{step1, step2, step3, step4, step5} {
+		if only != 0 && only != i+1 {
+			continue
+		}
+		if err := step(number); err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// step1: a number is taken, and free again.
+func step1(number uint32) error {
 	second, afterClose := taken(number)
 	report("second", second)
 	report("after_close", afterClose)
+	return nil
+}
 
+// step2: a line for each rule of bind.
+func step2(number uint32) error {
 	for _, r := range rules(number) {
 		set, answer := ask(r)
 		if r.option == unix.SO_REUSEPORT {
@@ -63,21 +84,40 @@ func explore(number uint32) error {
 		}
 		report(r.key, answer)
 	}
+	return nil
+}
 
-	if err := twice(number); err != nil {
+// step3: one socket has the number, and others ask for it elsewhere. At
+// home it is taken all the time.
+func step3(number uint32) error {
+	holder, err := hold(echo, number)
+	if err != nil {
 		return err
 	}
+	defer unix.Close(holder)
+	report("protocol", otherProtocol(number))
+	report("netns", inNamespace(func() error { return try(echo, number) }))
+	report("home", try(echo, number))
+	return nil
+}
 
+// step4: two containers in which each program asks for its process ID,
+// and then two that are not so sure of it.
+func step4(uint32) error {
 	for _, way := range []string{"pid", "auto"} {
 		answers, err := containers(way)
 		if err != nil {
-			return fmt.Errorf("two containers: %w", err)
+			return err
 		}
 		for _, answer := range answers {
 			fmt.Printf("%s=%s\n", way, answer)
 		}
 	}
+	return nil
+}
 
+// step5: the experiment.
+func step5(number uint32) error {
 	closed, freed := experiment(number)
 	report("closed", closed)
 	report("freed", freed)
@@ -146,12 +186,12 @@ func try(protocol int, number uint32) error {
 //
 //lab:step 1
 func taken(number uint32) (second, afterClose error) {
-	first, err := hold(echo, number)
+	holder, err := hold(echo, number)
 	if err != nil {
 		return err, err
 	}
 	second = try(echo, number)
-	unix.Close(first)
+	unix.Close(holder)
 	return second, try(echo, number)
 }
 
@@ -212,20 +252,6 @@ func ask(r rule) (set, answer error) {
 		}
 	}
 	return set, answer
-}
-
-// twice holds the number with one socket, and has others ask for it elsewhere. At
-// home it is taken all the time.
-func twice(number uint32) error {
-	holder, err := hold(echo, number)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(holder)
-	report("protocol", otherProtocol(number))
-	report("netns", inNamespace(func() error { return try(echo, number) }))
-	report("home", try(echo, number))
-	return nil
 }
 
 // otherProtocol asks for the number on a protocol other than nlecho's, and returns
@@ -356,19 +382,19 @@ func containers(way string) (answers []string, err error) {
 //
 //lab:step 5
 func experiment(number uint32) (closed, freed error) {
-	first, err := hold(echo, number)
+	holder, err := hold(echo, number)
 	if err != nil {
 		return err, err
 	}
-	// The number belongs to the socket, and the socket lives as long as a descriptor of
-	// it does. A child that was started without O_CLOEXEC has one too; a goroutine that
-	// waits in recvmsg is as good as one.
-	second, err := unix.Dup(first)
+	// The number belongs to the socket, and the socket lives as long as anybody has a
+	// descriptor of it: this program another one, here; in daemons mostly a child that
+	// was started while the socket was open, and has inherited it.
+	other, err := unix.Dup(holder)
 	if err != nil {
 		return err, err
 	}
-	unix.Close(first)
+	unix.Close(holder)
 	closed = try(echo, number)
-	unix.Close(second)
+	unix.Close(other)
 	return closed, try(echo, number)
 }
