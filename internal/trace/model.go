@@ -475,8 +475,10 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 			break
 		}
 		c.Socket = t.bySk[e.Uint("sk")]
-		if c.Socket == nil && in.parent != nil && in.parent.Socket != nil { // autobind in a connect(2) that is not probed
-			c.Socket = in.parent.Socket
+		// Autobind in a connect(2) that is not probed: its descriptor tells the socket. The memory may have been that of
+		// another one before, which nobody saw released.
+		if p := in.parent; p != nil && p.Name == "connect" && p.Socket != nil {
+			c.Socket = p.Socket
 			c.Socket.sk = e.Uint("sk")
 			t.bySk[c.Socket.sk] = c.Socket
 		}

@@ -349,6 +349,37 @@ func TestKernelSockets(t *testing.T) {
 	`, timeline(p))
 }
 
+// The kernel uses a socket's memory again: the port that it chooses in a connect(2) is that of the socket which is
+// connected, not of the one that was there before.
+func TestAutobindInConnect(t *testing.T) {
+	p := New(script(t, `
+		10 sched_process_exec pid=10 old_pid=10 filename=/program
+		10 sys_enter_socket family=16 protocol=25
+		10 netlink_create sock=1 protocol=25
+		10 sys_exit_socket ret=3
+		10 sys_enter_bind fd=3
+		10 netlink_bind sock=1 sk=7 portid=1
+		10 netlink_insert sk=7 portid=1
+		10 netlink_insert_ret ret=0
+		10 netlink_bind_ret ret=0
+		10 sys_exit_bind ret=0
+		10 sys_enter_close fd=3
+		10 sys_exit_close ret=0
+		10 sys_enter_socket family=16 protocol=25
+		10 netlink_create sock=2 protocol=25
+		10 sys_exit_socket ret=3
+		10 sys_enter_connect fd=3
+		10 netlink_insert sk=7 portid=10
+		10 netlink_insert_ret ret=0
+		10 sys_exit_connect ret=0
+	`)...).Program(10, "/program")
+	var got strings.Builder
+	for _, s := range p.Sockets() {
+		fmt.Fprintf(&got, "socket %d: %s, auto %t\n", s.ID, s, s.Auto)
+	}
+	diff(t, "sockets", "socket 1: port 1, auto false\nsocket 2: port 10, auto true", got.String())
+}
+
 func TestMissedReturn(t *testing.T) {
 	for _, text := range []string{`
 		10 sys_enter_sendto fd=3
