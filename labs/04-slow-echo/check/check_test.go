@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"netlinklabs/internal/labtest"
@@ -19,12 +20,8 @@ import (
 // about 100 of them, the largest that a user may ask for for twice as many.
 const overflow = 400
 
-// Numbers of the kernel that are the same on every architecture (asm-generic, and
-// x86, too), beside those that package trace knows.
+// Numbers of the kernel, the same on x86 and on arm64.
 const (
-	sigKill         = 9
-	sigCHLD         = 17 // a child has ended: nobody sent it
-	sigURG          = 23 // the Go runtime's own, when a goroutine runs for long
 	soSndTimeO      = 21
 	soSndTimeONew   = 67
 	solSocket       = 1
@@ -178,7 +175,7 @@ func (k *lab) startWatch(s *labtest.Step) *labtest.Program {
 	k.Hold()
 	p := k.Start("watch")
 	p.Input.Close()
-	if _, ok := p.WaitForKey("state", func(v string) bool { return v == "D" }); ok {
+	if _, ok := p.WaitForKey("state", func(v string) bool { return v == "D" }); ok && p.WaitFor(p.Waiting) {
 		return p
 	}
 	k.Free()
@@ -237,6 +234,13 @@ func (k *lab) watch(s *labtest.Step) {
 	if !slept.Seen() {
 		k.Fault("the program saw state D, and sched_switch did not: nlecho waited in task %d", m.Waits.First().Task)
 	}
+	told := toldAt(run, "state", "D")
+	s.Expect(trace.Before(slept, told), labtest.Failure{
+		Got:      "a line state=D before the sender slept",
+		Expected: "state=D when it is so, and not before",
+		Trace:    []trace.Event{told, send.Entry, slept},
+		Likely:   "the state is not looked up: /proc has it, for each thread",
+	})
 	s.Reported(run, "tid", fmt.Sprint(send.Task), labtest.Failure{
 		Expected: fmt.Sprintf("tid=%d, the thread that was in sendmsg", send.Task),
 		Trace:    []trace.Event{send.Entry, slept, send.Return},
@@ -253,36 +257,42 @@ func (k *lab) watch(s *labtest.Step) {
 // callback. Nothing here depends on the program: it is the kernel that is asked.
 func (k *lab) kill(s *labtest.Step) {
 	p := k.startWatch(s)
-	if err := p.Signal(sigKill); err != nil {
-		k.Fault("sending SIGKILL to the program: %v", err)
-	}
-	// Every other thread dies at once.
-	others := func(t *trace.Trace) (n int) {
+	sender, threads := 0, false // the task in sendmsg, and whether its process has others
+	p.WaitFor(func(t *trace.Trace) bool {
 		r := t.Program(p.PID(), k.Lab.Program)
-		killed := r.Events(trace.Signal).Where("sig", sigKill).First()
-		return len(r.Events(trace.Exit).After(killed))
+		sender = r.Messages()[0].Call.Task
+		threads = sender == r.PID
+		for _, e := range r.Events(trace.NewTask).Where("pid", int64(sender)) {
+			threads = e.Uint("clone_flags")&cloneThread != 0
+		}
+		return true
+	})
+	if err := syscall.Kill(sender, syscall.SIGKILL); err != nil {
+		k.Fault("sending SIGKILL to task %d of the program: %v", sender, err)
 	}
-	p.WaitFor(func(t *trace.Trace) bool { return others(t) > 0 })
+	killed := func(r *trace.Program) trace.Event {
+		return r.Events(trace.Signal).Where("sig", int64(syscall.SIGKILL)).First()
+	}
+	p.WaitFor(func(t *trace.Trace) bool {
+		r := t.Program(p.PID(), k.Lab.Program)
+		signal := killed(r)
+		// The process's other threads, which are nowhere in the kernel, die at once.
+		return signal.Seen() && (!threads || len(r.Events(trace.Exit).After(signal)) > 0)
+	})
 	k.Free()
 	run := p.Wait()
+
 	send, m := message(s, run)
-	killed := run.Trace.Events(trace.Signal).Where("sig", sigKill).First()
-	var gone trace.Event // the thread that was in sendmsg
-	before := 0          // threads that ended while nlecho still waited
-	for _, e := range run.Trace.Events(trace.Exit) {
-		if e.Task == send.Task {
-			gone = e
-		} else if trace.Before(e, m.Done) {
-			before++
-		}
-	}
+	signal := killed(run.Trace)
+	gone := run.Trace.Events(trace.Exit).Where("pid", int64(sender)).First()
+	others := len(run.Trace.Events(trace.Exit).After(signal).Before(m.Wakes.First()))
 	wait := m.Waits.First()
-	if !trace.Before(wait, killed) || !trace.Before(killed, m.Done) || !trace.Before(m.Done, gone) || !trace.Before(m.Done, run.Trace.Exit()) {
+	if !trace.Before(wait, signal) || !trace.Before(signal, m.Wakes.First()) || !trace.Before(m.Done, gone) {
 		k.Fault("SIGKILL did not come while nlecho waited, or the sender ended before nlecho was done: %s",
-			strings.Join(run.Trace.Evidence(wait, killed, m.Done, send.Return, gone, run.Trace.Exit()), "; "))
+			strings.Join(run.Trace.Evidence(wait, signal, m.Wakes.First(), m.Done, send.Return, gone), "; "))
 	}
-	k.Answer("kill", 2, fmt.Sprintf("signal_generate SIGKILL while nlecho waited; %d more replies, nlecho_done, and only then the sender's sched_process_exit", len(trace.Events(m.Replies).After(killed))))
-	k.Note("kill -9: %d of the program's other threads ended while nlecho waited, the one in sendmsg only after nlecho_done", before)
+	k.Answer("kill", 2, fmt.Sprintf("signal_generate SIGKILL while nlecho waited, then %d replies, nlecho_done, and only then the sender's sched_process_exit", len(m.Replies)))
+	k.Note("kill -9 while nlecho waited: %d other threads of the program ended at once, the one in sendmsg after nlecho_done", others)
 }
 
 // read: another thread reads each reply before nlecho goes on to the next.
@@ -305,6 +315,19 @@ func (k *lab) read(s *labtest.Step) {
 	}
 	run := p.Wait()
 	send, m := message(s, run)
+	reads := run.Reads(send.Socket)
+	for n := 1; n < replies; n++ {
+		told, early := toldAt(run, "read", strconv.Itoa(n)), n > len(reads)
+		if !early {
+			early = !trace.Before(reads[n-1].Return, told)
+		}
+		s.Expect(!early, labtest.Failure{
+			Got:      fmt.Sprintf("a line read=%d before reply %d was read", n, n),
+			Expected: "a recvmsg that returns the reply, and then the line",
+			Trace:    []trace.Event{m.Replies[n-1], told},
+			Likely:   "the line is printed by receive, when it has got a reply: nobody else can know",
+		})
+	}
 	k.allRead(s, run, send, m, replies)
 }
 
@@ -413,7 +436,6 @@ func (k *lab) deferred(s *labtest.Step) {
 	if unslept {
 		k.Answer("whose", 1, "with defer=0 sched_switch shows the sender in state D, with defer=1 it does not: both went through the same netlink_sendmsg")
 	}
-	k.Note("defer=1: sendmsg returned before the first of %d replies", len(m.Replies))
 }
 
 // free: the program tries to be out of sendmsg before nlecho has answered, and
@@ -454,7 +476,7 @@ func (k *lab) free(s *labtest.Step, deferred bool) {
 	}
 	s.Expect(told, f)
 
-	answer := toldAt(run)
+	answer := toldAt(run, "free", "")
 	var means []string
 	var tried []trace.Event
 	for _, m := range messages {
@@ -486,12 +508,14 @@ func (k *lab) free(s *labtest.Step, deferred bool) {
 	k.Note("the experiment: %s; sendmsg returned after nlecho_done", strings.Join(means, ", "))
 }
 
-// toldAt is the write with which the program told the line free=... What came
-// after that could not have been looked at.
-func toldAt(run *labtest.Run) trace.Event {
+// toldAt is the write with which the program told a line KEY=VALUE for the first
+// time, whatever the value where that is "": the line was printed no earlier, and
+// what it tells was known then.
+func toldAt(run *labtest.Run, key, value string) trace.Event {
 	var last trace.Event
 	for _, l := range run.Lines {
-		if key, _, ok := strings.Cut(l.Text, "="); !ok || l.Stream != "stdout" || strings.TrimSpace(key) != "free" {
+		k, v, ok := strings.Cut(l.Text, "=")
+		if !ok || l.Stream != "stdout" || strings.TrimSpace(k) != key || value != "" && strings.TrimSpace(v) != value {
 			continue
 		}
 		for _, w := range run.Trace.Calls("write") {
@@ -525,9 +549,11 @@ func (k *lab) means(r *trace.Program, send trace.Call, told trace.Event) (names 
 	if trace.During(send.Socket.Closed, send) {
 		add(send.Socket.Closed, "close")
 	}
+	// SIGURG is the Go runtime's own, to goroutines that run for long, and SIGCHLD
+	// nobody sends: a child has ended.
 	for _, e := range r.Events(trace.Signal) {
-		if sig := e.Int("sig"); sig != sigURG && sig != sigCHLD && trace.During(e, send) {
-			add(e, fmt.Sprintf("signal %d", sig))
+		if sig := syscall.Signal(e.Int("sig")); sig != syscall.SIGURG && sig != syscall.SIGCHLD && trace.During(e, send) {
+			add(e, sig.String())
 		}
 	}
 	// A process ends when its first thread does: others come and go.
