@@ -32,6 +32,7 @@ const pictureFile = "timeline.svg"
 //	<!-- output: check -->              the check of the solution
 //	<!-- output: check wrong=NAME -->   the check of a wrong answer
 //	<!-- output: run args=100,4 -->     a run of the solution with the arguments 100 and 4
+//	<!-- output: run params=defer=1 --> a run with other parameters of the lab's module, as in PARAMS
 //	<!-- output: run -->                a run of the solution
 //
 // and name another lab than that of their folder, or one in the README.md at the
@@ -145,6 +146,7 @@ func (a *app) plain(out io.Writer) *app {
 func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 	wrong := ""
 	var args []string
+	var set settings
 	for _, arg := range b.Args {
 		key, value, _ := strings.Cut(arg, "=")
 		switch key {
@@ -152,20 +154,25 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 			wrong = value
 		case "args":
 			args = strings.Split(value, ",")
+		case "params":
+			var err error
+			if set, err = parseSettings(strings.ReplaceAll(value, ",", " "), ""); err != nil {
+				return "", fmt.Errorf("line %d: %w", b.Line, err)
+			}
 		case "lab":
 			var err error
 			if l, err = a.lab(value); err != nil {
 				return "", err
 			}
 		default:
-			return "", fmt.Errorf("line %d: an output block knows wrong=NAME, args=A,B and lab=N, not %q", b.Line, arg)
+			return "", fmt.Errorf("line %d: an output block knows wrong=NAME, args=A,B, params=NAME=VALUE,... and lab=N, not %q", b.Line, arg)
 		}
 	}
 	if l == nil {
 		return "", fmt.Errorf("line %d: the output block names no lab: lab=N", b.Line)
 	}
-	if len(args) > 0 && b.Name != "run" {
-		return "", fmt.Errorf("line %d: args= are a run's: a check chooses its own", b.Line)
+	if len(args)+len(set) > 0 && b.Name != "run" {
+		return "", fmt.Errorf("line %d: args= and params= are a run's: a check chooses its own", b.Line)
 	}
 	src := source{what: "solution", dir: l.Path("solution")}
 	if wrong != "" {
@@ -183,7 +190,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 	case "run":
 		// From the finished trace: live, a printed line comes when it is read, which
 		// is never twice at the same place.
-		steps, res, err := p.timeline(l, src, args)
+		steps, res, err := p.timeline(l, src, set, args)
 		if err != nil {
 			return "", err
 		}
@@ -200,9 +207,9 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 }
 
 // timeline runs a program and returns the steps of its run.
-func (a *app) timeline(l *lab.Lab, src source, args []string) ([]trace.Step, *vm.Result, error) {
+func (a *app) timeline(l *lab.Lab, src source, set settings, args []string) ([]trace.Step, *vm.Result, error) {
 	tr := trace.New()
-	res, err := a.program(l, src, nil, args, func(e trace.Event) { tr.Add(e) })
+	res, err := a.program(l, src, set, args, func(e trace.Event) { tr.Add(e) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -211,7 +218,7 @@ func (a *app) timeline(l *lab.Lab, src source, args []string) ([]trace.Step, *vm
 
 // picture draws the timeline of a run of the solution.
 func (a *app) picture(l *lab.Lab, w io.Writer) error {
-	steps, _, err := a.timeline(l, source{what: "solution", dir: l.Path("solution")}, nil)
+	steps, _, err := a.timeline(l, source{what: "solution", dir: l.Path("solution")}, nil, nil)
 	if err != nil {
 		return err
 	}
