@@ -6,6 +6,13 @@
 // each one what the kernel said to it.
 //
 //	program [-times N] [-to PORT] [GREETING]
+//
+// A line for each thing that the check compares with what the kernel saw:
+//
+//	sendmsg= sendto= bare= two= library=   how a send ended: ok, or the error number's name
+//	reply=                                 the text of a reply
+//	nlmsg_len= nlmsg_type= nlmsg_flags= nlmsg_seq= nlmsg_pid=
+//	                                       a field of the library's header, where it differs
 package main
 
 import (
@@ -48,8 +55,7 @@ func main() {
 	}
 }
 
-// talk says the greeting in each way, and reports a line KEY=value for each thing
-// that the check compares with what the kernel saw.
+// talk says the greeting in each way, and reports what the kernel said to it.
 func talk(greeting string, to uint32) error {
 	replies, err := expected()
 	if err != nil {
@@ -124,8 +130,8 @@ func message(greeting string) []byte {
 
 // bySendmsg sends a datagram to a port by sendmsg(2), as in lab 1.
 func bySendmsg(fd int, datagram []byte, to uint32) error {
-	_, err := unix.SendmsgN(fd, datagram, nil, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: to}, 0)
-	if err != nil {
+	address := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: to}
+	if _, err := unix.SendmsgN(fd, datagram, nil, address, 0); err != nil {
 		return fmt.Errorf("sendmsg to port %d: %w", to, err)
 	}
 	return nil
