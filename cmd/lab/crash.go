@@ -4,11 +4,16 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
+	"netlinklabs/internal/lab"
+	"netlinklabs/internal/text"
 	"netlinklabs/internal/trace"
+	"netlinklabs/internal/vm"
 	"netlinklabs/internal/wire"
 )
 
@@ -17,6 +22,22 @@ const (
 	consoleFile = "console.log"
 	eventsFile  = "events.log"
 )
+
+// meantToDie tells whether the kernel of a run died in a lab that is about that.
+func meantToDie(l *lab.Lab, res *vm.Result) bool {
+	return res.Verdict == vm.Panicked && l.Meta.Boots[0] == "crash"
+}
+
+// lastWords prints what the kernel said when it died: its complaints, without the
+// context that is indented behind them, which differs each time.
+func (a *app) lastWords(l *lab.Lab, res *vm.Result) {
+	fmt.Fprintf(a.out, "\nThe kernel died, and that is what lab %d is about. Its last words:\n\n", l.Number)
+	for _, line := range res.Excerpt {
+		if !strings.HasPrefix(line, " ") {
+			fmt.Fprintf(a.out, "  %s\n", strings.Join(text.Wrap(line, 76), "\n    "))
+		}
+	}
+}
 
 // keepCrash writes down, in the student's folder, what is left of a boot that was
 // meant to die. Without room for it there is a note, and the verdict stands.
@@ -28,11 +49,14 @@ func (a *app) keepCrash(dir string, tr *trace.Trace, console []byte) {
 	if _, job, ok := bytes.Cut(console, []byte(wire.BootedLine)); ok {
 		console = job
 	}
-	for name, text := range map[string][]byte{consoleFile: printableLog(console), eventsFile: events.Bytes()} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+	for name, log := range map[string][]byte{consoleFile: printableLog(console), eventsFile: events.Bytes()} {
+		if err := os.WriteFile(filepath.Join(dir, name), log, 0o644); err != nil {
 			a.note("keeping what is left of the kernel: %v", err)
+			return
 		}
 	}
+	a.note("what the kernel said is in %s, what it was seen to do in %s",
+		a.short(filepath.Join(dir, consoleFile)), a.short(filepath.Join(dir, eventsFile)))
 }
 
 var unprintable = regexp.MustCompile(`[^\n\t -~]`)

@@ -55,19 +55,25 @@ func (a *app) runLab(args []string) error {
 func (a *app) runSource(l *lab.Lab, src source, params settings, args []string) error {
 	live := trace.NewLive(a.out, 0, wire.ProgramPath, trace.Style{Width: a.width, Color: a.colour, ASCII: a.terminal && !utf8Locale()})
 	still := newLull(a.progress)
+	seen := trace.New()
 	res, err := a.program(l, src, params, args, func(e trace.Event) {
 		still.mu.Lock()
 		defer still.mu.Unlock()
 		a.progress.clear()
 		still.add(e)
 		live.Add(e)
+		seen.Add(e)
 	})
 	still.stop()
 	if err != nil {
 		return err
 	}
 	live.Close()
-	return a.runEnd(l, res, params)
+	err = a.runEnd(l, res, params)
+	if meantToDie(l, res) && src.work {
+		a.keepCrash(src.dir, seen, res.Console)
+	}
+	return err
 }
 
 // lull tells on a terminal how long nothing has happened, and what is waited for.
@@ -189,6 +195,10 @@ func (a *app) runEnd(l *lab.Lab, res *vm.Result, params settings) error {
 	}
 	fmt.Fprintf(a.out, "\nkernel %s, vm, %s, %.1fs%s      judge it: make lab-%d check\n", res.Release, res.Accel, res.Total.Seconds(), with, l.Number)
 	if res.Verdict == vm.Done && res.Status.Code == 0 {
+		return nil
+	}
+	if meantToDie(l, res) {
+		a.lastWords(l, res)
 		return nil
 	}
 	for _, line := range res.Excerpt {

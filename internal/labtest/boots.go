@@ -22,8 +22,7 @@ import (
 // dead:
 //
 //	if c.Lab.Boot == "crash" {
-//		c.Flush()
-//		c.Run() // the kernel is not expected to survive this
+//		c.RunHeld("crash") // the kernel is not expected to survive this
 //		return
 //	}
 //	crash := c.Earlier("crash")
@@ -95,5 +94,22 @@ func (c *Check) Flush() {
 	}
 	if err := c.records.Flush(); err != nil {
 		c.Fault("%v", err)
+	}
+}
+
+// RunHeld is Run for a kernel that may die of it, with the module nlecho loaded and
+// its parameter hold set: each wait of nlecho goes on only when everything before it
+// has left the VM. So nothing is lost but what the kernel did after the last one.
+func (c *Check) RunHeld(args ...string) *Run {
+	c.t.Helper()
+	p := c.Start(args...)
+	p.Input.Close()
+	for n := 1; ; n++ {
+		waits := func(tr *trace.Trace) bool { return len(tr.Events().Named(trace.EchoWait)) >= n }
+		if !p.WaitFor(waits) {
+			return p.Wait()
+		}
+		c.Flush()
+		c.Param("nlecho", "release", "1")
 	}
 }

@@ -241,11 +241,9 @@ func TestRecursion(t *testing.T) {
 		P0 > sendmsg an unbound socket → kernel (port 0)
 		K1 gets 20 bytes from port 100, nlmsg_pid 0
 		K1 sends to port 0: to itself
-		K2 gets 1040 bytes from itself
-		K2 sends to port 0: to itself
-		K3 gets 1040 bytes from itself
-		K3 sends to port 0: to itself
-		K4 gets 1040 bytes from itself
+		K2 level 2, stack left 0
+		K3 level 3, stack left 0
+		K4 level 4, stack left 0
 	`, timeline(p))
 	send := p.Calls(Sendmsg).First()
 	if to, _ := send.To(); to != 0 || send.Returned() || send.Err() != nil || !strings.HasSuffix(send.String(), "not returned") {

@@ -256,6 +256,8 @@ func (s *stepper) unicast(e Event, in info) {
 		s.put(e, KernelLane, Delivered, 0, fmt.Sprintf("another process sends to %s", portName(c.to)), false)
 	case outer != nil && outer.Name == Sendmsg:
 		// the line of the send says it
+	case c.to == 0 && outer != nil && s.sends(outer) > 1:
+		// from the second time on the line of the next level says it
 	case c.to == 0 && outer != nil:
 		s.put(e, KernelLane, NoArrow, s.sends(outer), "sends to port 0: to itself", false)
 	case s.t.echo[c.Entry.Uint("ssk")]:
@@ -286,17 +288,23 @@ func (s *stepper) echo(e Event, in info) {
 		if e.Uint("pid") != e.Uint("portid") {
 			header = fmt.Sprintf(", nlmsg_pid %s", portNumber(uint32(e.Uint("pid"))))
 		}
+		if level := e.Int("depth"); level > 1 {
+			line(NoArrow, false, "level %d, stack left %d", level, e.Int("stack_left"))
+			break
+		}
 		line(NoArrow, false, "gets %d bytes from %s%s", e.Int("nlmsg_len"), from, header)
 	case EchoReject:
 		line(NoArrow, true, "refuses %d bytes: %s", e.Int("skb_len"), rejectReason(e.Int("reason")))
 	case EchoWait:
-		if e.Int("hold") != 0 {
+		if depth > 1 {
+			// dozens of levels, a line each
+		} else if e.Int("hold") != 0 {
 			line(NoArrow, false, "waits to be released")
 		} else if e.Int("delay_ms") > 0 {
 			line(NoArrow, false, "waits %d ms", e.Int("delay_ms"))
 		}
 	case EchoWake:
-		if n := len(m.Waits); n > 0 && (m.Waits[n-1].Int("hold") != 0 || m.Waits[n-1].Int("delay_ms") > 0) {
+		if n := len(m.Waits); depth < 2 && n > 0 && (m.Waits[n-1].Int("hold") != 0 || m.Waits[n-1].Int("delay_ms") > 0) {
 			line(NoArrow, false, "goes on")
 		}
 	case EchoReply:

@@ -214,7 +214,7 @@ func (l *lines) step(s Step) string {
 		width = l.style.Width - timeColumns // nothing is beside it
 	case s.Lane == KernelLane:
 		// A recursion can be a hundred levels deep: the indentation shows the first ones only.
-		indent = strings.Repeat("  ", min(max(s.Depth-1, 0), 6))
+		indent = strings.Repeat("  ", min(max(s.Depth-1, 0), 1))
 		width = l.right - len(indent)
 	}
 	rows := wrap(text, width)

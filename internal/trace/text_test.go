@@ -40,7 +40,7 @@ func TestWriteText(t *testing.T) {
     0.250                                         │ gets 1040 bytes from port
                                                   │   100, header 4294967295
  1000.500                                     ◂╌╌ │ reply 1 of 1 to port 100
- 1000.600                                         │             deep
+ 1000.600                                         │   deep
  1001.000  sendmsg returns 1040 bytes ◀───────────╯
  1002.000  prints "你好 <&>
              xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
