@@ -34,6 +34,7 @@ const pictureFile = "timeline.svg"
 //	<!-- output: run args=100,4 -->     a run of the solution with the arguments 100 and 4
 //	<!-- output: run params=defer=1 --> a run with other parameters of the lab's module, as in PARAMS
 //	<!-- output: run -->                a run of the solution
+//	<!-- output: message -->            the bytes of the message that such a run sends
 //
 // and name another lab than that of their folder, or one in the README.md at the
 // top and in docs/, with lab=N.
@@ -42,17 +43,28 @@ func (a *app) output(args []string) error {
 	f.SetOutput(io.Discard)
 	only := f.Bool("check", false, "")
 	if err := f.Parse(args); err != nil {
-		return usagef("output takes -check and the numbers of labs")
-	}
-	labs, err := a.labs(f.Args())
-	if err != nil {
-		return err
+		return usagef("output takes -check, the numbers of labs, and texts outside of them (docs/NAME.md)")
 	}
 	type document struct {
 		lab  *lab.Lab // whose folder it is in, or nil
 		path string
 	}
 	var documents []document
+	var names []string
+	for _, arg := range f.Args() {
+		if filepath.Ext(arg) == ".md" {
+			documents = append(documents, document{nil, arg})
+		} else {
+			names = append(names, arg)
+		}
+	}
+	var labs []*lab.Lab
+	if len(names) > 0 || f.NArg() == 0 {
+		var err error
+		if labs, err = a.labs(names); err != nil {
+			return err
+		}
+	}
 	for _, l := range labs {
 		if l.Err != nil {
 			return l.Err
@@ -171,7 +183,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 	if l == nil {
 		return "", fmt.Errorf("line %d: the output block names no lab: lab=N", b.Line)
 	}
-	if len(args)+len(set) > 0 && b.Name != "run" {
+	if len(args)+len(set) > 0 && b.Name != "run" && b.Name != "message" {
 		return "", fmt.Errorf("line %d: args= and params= are a run's: a check chooses its own", b.Line)
 	}
 	src := source{what: "solution", dir: l.Path("solution")}
@@ -200,8 +212,16 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 		if err := p.runEnd(l, res, nil); err != nil {
 			return "", err
 		}
+	case "message":
+		tr := trace.New()
+		if _, err := p.program(l, src, set, args, func(e trace.Event) { tr.Add(e) }); err != nil {
+			return "", err
+		}
+		if err := writeMessage(&out, tr.Program(0, wire.ProgramPath)); err != nil {
+			return "", fmt.Errorf("line %d: %w", b.Line, err)
+		}
 	default:
-		return "", fmt.Errorf("line %d: no output block %q: there are check and run", b.Line, b.Name)
+		return "", fmt.Errorf("line %d: no output block %q: there are check, run and message", b.Line, b.Name)
 	}
 	return strings.Trim(out.String(), "\n") + "\n", nil
 }
