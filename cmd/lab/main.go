@@ -51,7 +51,7 @@ func verbs() []verb {
 		{"doctor", "", "what this machine lacks, and the fix", (*app).doctor},
 		{"setup", "[-n] [-all]", "install what is missing; -n only tells, -all for test, too", (*app).setup},
 		{},
-		{"exec", "[-module NAME[,PARAM=VALUE...]]... PROGRAM [ARG...]", "go test -exec: run a test binary in the VM", (*app).exec},
+		{"exec", "[-module NAME[,PARAM=VALUE...]]... [-boot PARAM=VALUE]... PROGRAM [ARG...]", "go test -exec: run a test binary in the VM", (*app).exec},
 		{"new", "N SLUG", "write the skeleton of a lab", (*app).newLab},
 		{"starter", "[N...]", "write the starters from the solutions", (*app).starter},
 		{"output", "[-check] [N...]", "bring the output shown in the texts up to date", (*app).output},
