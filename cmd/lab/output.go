@@ -37,6 +37,12 @@ const pictureFile = "timeline.svg"
 //
 // and name another lab than that of their folder, or one in the README.md at the
 // top and in docs/, with lab=N.
+//
+// A picture that begins with
+//
+//	<!-- runs: replies=3 | replies=3 defer=1 -->
+//
+// shows runs with these PARAMS side by side.
 func (a *app) output(args []string) error {
 	f := flag.NewFlagSet("output", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -106,7 +112,7 @@ func (a *app) shown(l *lab.Lab, path string) (shownFile, error) {
 	}
 	if filepath.Base(path) == pictureFile {
 		var svg bytes.Buffer
-		err := a.picture(l, &svg)
+		err := a.picture(l, &svg, string(old))
 		return shownFile{svg.String(), lab.SameOutput(svgText(string(old)), svgText(svg.String()))}, err
 	}
 	diff := ""
@@ -197,7 +203,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 		if err := trace.WriteText(&out, steps, trace.Style{}); err != nil {
 			return "", err
 		}
-		if err := p.runEnd(l, res, nil); err != nil {
+		if err := p.runEnd(l, res, set); err != nil {
 			return "", err
 		}
 	default:
@@ -207,20 +213,43 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 }
 
 // timeline runs a program and returns the steps of its run.
-func (a *app) timeline(l *lab.Lab, src source, set settings, args []string) ([]trace.Step, *vm.Result, error) {
+func (a *app) timeline(l *lab.Lab, src source, params settings, args []string) ([]trace.Step, *vm.Result, error) {
 	tr := trace.New()
-	res, err := a.program(l, src, set, args, func(e trace.Event) { tr.Add(e) })
+	res, err := a.program(l, src, params, args, func(e trace.Event) { tr.Add(e) })
 	if err != nil {
 		return nil, nil, err
 	}
 	return tr.Program(0, wire.ProgramPath).Timeline(), res, nil
 }
 
-// picture draws the timeline of a run of the solution.
-func (a *app) picture(l *lab.Lab, w io.Writer) error {
-	steps, _, err := a.timeline(l, source{what: "solution", dir: l.Path("solution")}, nil, nil)
-	if err != nil {
+var pictureRuns = regexp.MustCompile(`^<!-- runs: (.+) -->\n`)
+
+// picture draws the timeline of a run of the solution, or those of the runs that
+// the old picture names.
+func (a *app) picture(l *lab.Lab, w io.Writer, old string) error {
+	src := source{what: "solution", dir: l.Path("solution")}
+	runs := pictureRuns.FindStringSubmatch(old)
+	if runs == nil {
+		steps, _, err := a.timeline(l, src, nil, nil)
+		if err != nil {
+			return err
+		}
+		return trace.WriteSVG(w, steps, l.Meta.Title)
+	}
+	var columns []trace.Column
+	for run := range strings.SplitSeq(runs[1], "|") {
+		params, err := parseSettings(run, "")
+		if err != nil {
+			return err
+		}
+		steps, _, err := a.timeline(l, src, params, nil)
+		if err != nil {
+			return err
+		}
+		columns = append(columns, trace.Column{Caption: params.String(), Steps: steps})
+	}
+	if _, err := io.WriteString(w, runs[0]); err != nil {
 		return err
 	}
-	return trace.WriteSVG(w, steps, l.Meta.Title)
+	return trace.WriteSVGBeside(w, l.Meta.Title, columns...)
 }
