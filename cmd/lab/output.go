@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"netlinklabs/internal/lab"
 	"netlinklabs/internal/report"
@@ -34,6 +35,7 @@ const pictureFile = "timeline.svg"
 //	<!-- output: run args=100,4 -->     a run of the solution with the arguments 100 and 4
 //	<!-- output: run params=defer=1 --> a run with other parameters of the lab's module, as in PARAMS
 //	<!-- output: run -->                a run of the solution
+//	<!-- output: bug name=B5 -->        what lab bug B5 prints; of no lab
 //
 // and name another lab than that of their folder, or one in the README.md at the
 // top and in docs/, with lab=N.
@@ -74,6 +76,7 @@ func (a *app) output(args []string) error {
 			documents = append(documents, document{nil, path})
 		}
 	}
+	a.bugs = sync.OnceValues(a.bugOutputs)
 	stale := false
 	for _, d := range documents {
 		shown, err := a.shown(d.lab, d.path)
@@ -150,7 +153,7 @@ func (a *app) plain(out io.Writer) *app {
 
 // render prints what a block asks for.
 func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
-	wrong := ""
+	wrong, name := "", ""
 	var args []string
 	var set settings
 	for _, arg := range b.Args {
@@ -158,6 +161,8 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 		switch key {
 		case "wrong":
 			wrong = value
+		case "name":
+			name = value
 		case "args":
 			args = strings.Split(value, ",")
 		case "params":
@@ -171,8 +176,15 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 				return "", err
 			}
 		default:
-			return "", fmt.Errorf("line %d: an output block knows wrong=NAME, args=A,B, params=NAME=VALUE,... and lab=N, not %q", b.Line, arg)
+			return "", fmt.Errorf("line %d: an output block knows wrong=NAME, args=A,B, params=NAME=VALUE,..., lab=N and name=B5, not %q", b.Line, arg)
 		}
+	}
+	if b.Name == "bug" {
+		outputs, err := a.bugs()
+		if err == nil && outputs[name] == "" {
+			err = fmt.Errorf("lab bug prints nothing for the name %q", name)
+		}
+		return outputs[name], err
 	}
 	if l == nil {
 		return "", fmt.Errorf("line %d: the output block names no lab: lab=N", b.Line)
@@ -207,7 +219,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 			return "", err
 		}
 	default:
-		return "", fmt.Errorf("line %d: no output block %q: there are check and run", b.Line, b.Name)
+		return "", fmt.Errorf("line %d: no output block %q: there are check, run and bug", b.Line, b.Name)
 	}
 	return strings.Trim(out.String(), "\n") + "\n", nil
 }
