@@ -28,19 +28,24 @@ const (
 // exec runs a program in the VM as root, in the same folder, with the same
 // environment: what `go test -exec` asks for. Its exit code is the program's.
 func (a *app) exec(args []string) error {
-	var names []string
+	var names, boot []string
 	params := map[string][]string{}
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		flag, value, joined := strings.Cut(args[0], "=")
-		if strings.TrimLeft(flag, "-") != "module" {
-			return usagef("exec knows the flag -module, not %s", flag)
+		kind := strings.TrimLeft(flag, "-")
+		if kind != "module" && kind != "boot" {
+			return usagef("exec knows the flags -module and -boot, not %s", flag)
 		}
 		args = args[1:]
 		if !joined {
 			if len(args) == 0 {
-				return usagef("-module wants a name")
+				return usagef("-%s wants a value", kind)
 			}
 			value, args = args[0], args[1:]
+		}
+		if kind == "boot" {
+			boot = append(boot, value)
+			continue
 		}
 		name, rest, _ := strings.Cut(value, ",")
 		names = append(names, name)
@@ -97,6 +102,7 @@ func (a *app) exec(args []string) error {
 		Dir:     dir,
 		Env:     passedOn(os.Environ()),
 		Modules: modules,
+		Boot:    boot,
 		Memory:  execMemory,
 		Limit:   limit,
 		Stdout:  a.out,

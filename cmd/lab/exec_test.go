@@ -355,8 +355,8 @@ func TestExecDirectly(t *testing.T) {
 		t.Errorf("the program left %q, %v", b, err)
 	}
 	d.lab(t, nil, "exec").want(t, 2, "", "exec wants a program to run: go test -exec")
-	d.lab(t, nil, "exec", "-what", "x").want(t, 2, "", "exec knows the flag -module, not -what")
-	d.lab(t, nil, "exec", "-module").want(t, 2, "", "-module wants a name")
+	d.lab(t, nil, "exec", "-what", "x").want(t, 2, "", "exec knows the flags -module and -boot, not -what")
+	d.lab(t, nil, "exec", "-module").want(t, 2, "", "-module wants a value")
 	d.lab(t, nil, "exec", "./nothing").want(t, 2, "", "nothing: no such file or directory")
 	d.lab(t, nil, "exec", "./a file").want(t, 2, "", "is not an ELF executable")
 	big := filepath.Join(d.dir, "big")

@@ -51,7 +51,8 @@ func verbs() []verb {
 		{"doctor", "", "what this machine lacks, and the fix", (*app).doctor},
 		{"setup", "[-n] [-all]", "install what is missing; -n only tells, -all for test, too", (*app).setup},
 		{},
-		{"exec", "[-module NAME[,PARAM=VALUE...]]... PROGRAM [ARG...]", "go test -exec: run a test binary in the VM", (*app).exec},
+		{"exec", "[-module NAME[,PARAM=VALUE...]]... [-boot PARAM=VALUE]... PROGRAM [ARG...]", "go test -exec: run a test binary in the VM", (*app).exec},
+		{"bug", "NAME", "show in the VM what a bug of docs/bugs.md does", (*app).bug},
 		{"new", "N SLUG", "write the skeleton of a lab", (*app).newLab},
 		{"starter", "[N...]", "write the starters from the solutions", (*app).starter},
 		{"output", "[-check] [N...]", "bring the output shown in the texts up to date", (*app).output},
@@ -86,6 +87,7 @@ type app struct {
 	colour   bool
 	verbose  bool
 	progress *progress
+	bugs     func() (map[string]string, error) // what output shows of them
 }
 
 func main() {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"netlinklabs/internal/lab"
 	"netlinklabs/internal/report"
@@ -35,9 +36,16 @@ const pictureFile = "timeline.svg"
 //	<!-- output: run params=defer=1 --> a run with other parameters of the lab's module, as in PARAMS
 //	<!-- output: run -->                a run of the solution
 //	<!-- output: message -->            the bytes of the message that such a run sends
+//	<!-- output: bug name=B5 -->        what lab bug B5 prints; of no lab
 //
 // and name another lab than that of their folder, or one in the README.md at the
 // top and in docs/, with lab=N.
+//
+// A picture that begins with
+//
+//	<!-- runs: replies=3 | replies=3 defer=1 -->
+//
+// shows runs with these PARAMS side by side.
 func (a *app) output(args []string) error {
 	f := flag.NewFlagSet("output", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -80,6 +88,7 @@ func (a *app) output(args []string) error {
 			documents = append(documents, document{nil, path})
 		}
 	}
+	a.bugs = sync.OnceValues(a.bugOutputs)
 	stale := false
 	for _, d := range documents {
 		shown, err := a.shown(d.lab, d.path)
@@ -118,7 +127,7 @@ func (a *app) shown(l *lab.Lab, path string) (shownFile, error) {
 	}
 	if filepath.Base(path) == pictureFile {
 		var svg bytes.Buffer
-		err := a.picture(l, &svg)
+		err := a.picture(l, &svg, string(old))
 		return shownFile{svg.String(), lab.SameOutput(svgText(string(old)), svgText(svg.String()))}, err
 	}
 	diff := ""
@@ -156,7 +165,7 @@ func (a *app) plain(out io.Writer) *app {
 
 // render prints what a block asks for.
 func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
-	wrong := ""
+	wrong, name := "", ""
 	var args []string
 	var set settings
 	for _, arg := range b.Args {
@@ -164,6 +173,8 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 		switch key {
 		case "wrong":
 			wrong = value
+		case "name":
+			name = value
 		case "args":
 			args = strings.Split(value, ",")
 		case "params":
@@ -177,8 +188,15 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 				return "", err
 			}
 		default:
-			return "", fmt.Errorf("line %d: an output block knows wrong=NAME, args=A,B, params=NAME=VALUE,... and lab=N, not %q", b.Line, arg)
+			return "", fmt.Errorf("line %d: an output block knows wrong=NAME, args=A,B, params=NAME=VALUE,..., lab=N and name=B5, not %q", b.Line, arg)
 		}
+	}
+	if b.Name == "bug" {
+		outputs, err := a.bugs()
+		if err == nil && outputs[name] == "" {
+			err = fmt.Errorf("lab bug prints nothing for the name %q", name)
+		}
+		return outputs[name], err
 	}
 	if l == nil {
 		return "", fmt.Errorf("line %d: the output block names no lab: lab=N", b.Line)
@@ -209,7 +227,7 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 		if err := trace.WriteText(&out, steps, trace.Style{}); err != nil {
 			return "", err
 		}
-		if err := p.runEnd(l, res, nil); err != nil {
+		if err := p.runEnd(l, res, set); err != nil {
 			return "", err
 		}
 	case "message":
@@ -221,26 +239,49 @@ func (a *app) render(l *lab.Lab, b lab.OutputBlock) (string, error) {
 			return "", fmt.Errorf("line %d: %w", b.Line, err)
 		}
 	default:
-		return "", fmt.Errorf("line %d: no output block %q: there are check, run and message", b.Line, b.Name)
+		return "", fmt.Errorf("line %d: no output block %q: there are check, run, message and bug", b.Line, b.Name)
 	}
 	return strings.Trim(out.String(), "\n") + "\n", nil
 }
 
 // timeline runs a program and returns the steps of its run.
-func (a *app) timeline(l *lab.Lab, src source, set settings, args []string) ([]trace.Step, *vm.Result, error) {
+func (a *app) timeline(l *lab.Lab, src source, params settings, args []string) ([]trace.Step, *vm.Result, error) {
 	tr := trace.New()
-	res, err := a.program(l, src, set, args, func(e trace.Event) { tr.Add(e) })
+	res, err := a.program(l, src, params, args, func(e trace.Event) { tr.Add(e) })
 	if err != nil {
 		return nil, nil, err
 	}
 	return tr.Program(0, wire.ProgramPath).Timeline(), res, nil
 }
 
-// picture draws the timeline of a run of the solution.
-func (a *app) picture(l *lab.Lab, w io.Writer) error {
-	steps, _, err := a.timeline(l, source{what: "solution", dir: l.Path("solution")}, nil, nil)
-	if err != nil {
+var pictureRuns = regexp.MustCompile(`^<!-- runs: (.+) -->\n`)
+
+// picture draws the timeline of a run of the solution, or those of the runs that
+// the old picture names.
+func (a *app) picture(l *lab.Lab, w io.Writer, old string) error {
+	src := source{what: "solution", dir: l.Path("solution")}
+	runs := pictureRuns.FindStringSubmatch(old)
+	if runs == nil {
+		steps, _, err := a.timeline(l, src, nil, nil)
+		if err != nil {
+			return err
+		}
+		return trace.WriteSVG(w, steps, l.Meta.Title)
+	}
+	var columns []trace.Column
+	for run := range strings.SplitSeq(runs[1], "|") {
+		params, err := parseSettings(run, "")
+		if err != nil {
+			return err
+		}
+		steps, _, err := a.timeline(l, src, params, nil)
+		if err != nil {
+			return err
+		}
+		columns = append(columns, trace.Column{Caption: params.String(), Steps: steps})
+	}
+	if _, err := io.WriteString(w, runs[0]); err != nil {
 		return err
 	}
-	return trace.WriteSVG(w, steps, l.Meta.Title)
+	return trace.WriteSVGBeside(w, l.Meta.Title, columns...)
 }

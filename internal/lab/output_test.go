@@ -111,6 +111,7 @@ func TestSameOutput(t *testing.T) {
 		{"addresses", "sock=0xffff8881040a2c00 at ffff8881040a2c00 f+0x12/0x3d0", "sock=0xffff88810deadc00 at ffff88810deadc00 f+0x1a/0x410"},
 		{"process IDs", "program (pid 312) bound to port 312", "program (pid 4711) bound to port 4711"},
 		{"process keys", "pid=88 tid=91\nnlmsg_pid=88, to=91", "pid=98 tid=99\nnlmsg_pid=98, to=99"},
+		{"sequence numbers", "nlmsg_seq=22453809\nnlmsg_pid=89", "nlmsg_seq=1784692341\nnlmsg_pid=90"},
 		{"a number that is no ID", "port 87: 87 bytes, header 87", "port 88: 87 bytes, header 88"},
 		{"autobind", "port -4097 port=-1204321 portid=3090645975", "port -82123 port=-1999999999 portid=4294963199"},
 		{"columns", "pid 77      | x\n---------- | ---", "pid 12345 | x\n------ | -----   "},

@@ -431,6 +431,28 @@ func TestOutputIsPlaced(t *testing.T) {
 	`, timeline(p))
 }
 
+// What a child writes into a pipe of the program is not printed.
+func TestOutputBesideAPipe(t *testing.T) {
+	p := New(script(t, `
+		10 sched_process_exec pid=10 old_pid=10 filename=/prog
+		10 task_newtask pid=11 clone_flags=0
+		11 sys_enter_write fd=1 count=4
+		11 sys_exit_write ret=4
+		10 netlink_create sock=1 protocol=25
+		10 netlink_bind sock=1 sk=101 portid=100
+		10 netlink_bind_ret ret=0
+		10 sys_enter_write fd=1 count=4
+		10 sys_exit_write ret=4
+		10 netlink_bind sock=1 sk=101 portid=101
+		10 netlink_bind_ret ret=-22
+		10 output fd=1 text=one`)...).Program(10, "")
+	diff(t, "timeline", `
+		P0 bind port 100: ok
+		P0 prints "one"
+		P0 bind port 101: EINVAL
+	`, timeline(p))
+}
+
 func TestQuote(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"plain ünï \"quoted\"", `"plain ünï \"quoted\""`},

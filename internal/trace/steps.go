@@ -68,22 +68,14 @@ func (p *Program) Timeline() []Step {
 // place gives printed lines the time at which they were written: what reads the program's output is woken only later.
 // The bytes of the lines and of the writes are counted for that. Where a line cannot be matched its own time stays.
 func place(p *Program, steps []Step) {
-	type written struct {
-		end  int64
-		time int64
-	}
-	writes := map[int64][]written{} // by descriptor
-	for _, c := range p.Calls("write") {
-		fd := int64(int32(c.Entry.Int("fd")))
-		if fd != 1 && fd != 2 || c.Ret <= 0 {
-			continue
+	printed := map[int64]int64{} // bytes, by descriptor
+	for _, s := range steps {
+		if s.Output {
+			e := p.trace.at(s.Seq)
+			printed[e.Int("fd")] += int64(len(e.Text("text"))) + 1
 		}
-		end := c.Ret
-		if w := writes[fd]; len(w) > 0 {
-			end += w[len(w)-1].end
-		}
-		writes[fd] = append(writes[fd], written{end, c.Entry.Time})
 	}
+	writes := map[int64][]written{1: p.written(1, printed[1]), 2: p.written(2, printed[2])}
 	bytes := map[int64]int64{}
 	for i := range steps {
 		if !steps[i].Output {
@@ -98,6 +90,38 @@ func place(p *Program, steps []Step) {
 			steps[i].Time = w[at].time
 		}
 	}
+}
+
+// written is a write to a descriptor: when it began, and how many bytes had been written with it.
+type written struct {
+	end  int64
+	time int64
+}
+
+// written returns the writes to descriptor fd, of which so many bytes were printed. Where a child writes into a pipe of
+// the program there are too many of them: then only those of the program's first process count.
+func (p *Program) written(fd, printed int64) []written {
+	var all, own []written
+	add := func(ws []written, c Call) []written {
+		w := written{c.Ret, c.Entry.Time}
+		if n := len(ws); n > 0 {
+			w.end += ws[n-1].end
+		}
+		return append(ws, w)
+	}
+	for _, c := range p.Calls("write") {
+		if int64(int32(c.Entry.Int("fd"))) != fd || c.Ret <= 0 {
+			continue
+		}
+		all = add(all, c)
+		if c.owner == p.root {
+			own = add(own, c)
+		}
+	}
+	if n := len(own); n > 0 && n < len(all) && all[len(all)-1].end > printed && own[n-1].end <= printed {
+		return own
+	}
+	return all
 }
 
 // at returns the event with this Seq.

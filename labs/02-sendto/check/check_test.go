@@ -235,12 +235,16 @@ func (k *talk) reported(s *labtest.Step, way int) {
 		Likely: "what the call returned was not looked at. In Go a call can stand there like a statement, and its error is gone; an `err` further down is then another one",
 	}
 	want := "ok"
-	if err, failed := call.Err().(syscall.Errno); failed {
+	err, failed := call.Err().(syscall.Errno)
+	if failed {
 		want = unix.ErrnoName(err)
-		if got, _ := k.run.Key(keys[way]); got != "ok" {
-			f.Likely = "there is an error, but the kernel's number is no longer in it: what does %w keep that %v or errors.New do not?"
-		}
-	} else if got, _ := k.run.Key(keys[way]); got != "" {
+	}
+	switch got, reported := k.run.Key(keys[way]); {
+	case !reported:
+		f.Likely = "the function returns what the kernel said, and the frame reports it: an error is no reason to end"
+	case failed && got != "ok":
+		f.Likely = "there is an error, but the kernel's number is no longer in it: what does %w keep that %v or errors.New do not?"
+	case !failed:
 		f.Likely = "the call went well: which error is it that the function returns?"
 	}
 	f.Expected = fmt.Sprintf("%s=%s, as the kernel said", keys[way], want)

@@ -417,7 +417,8 @@ func (k *course) collide(s *labtest.Step) trace.Event {
 		f.Trace = append(first.events(), first.Socket.Released, second.Entry, second.Return)
 	}
 	s.Expect(f.Got == "", f)
-	k.each(s, "pid", []string{"1", verdict(second.Call)}, f.Trace)
+	k.each(s, "pid", []string{"1", verdict(second.Call)}, f.Trace,
+		"what each container prints, containers returns: a number, or what bind said")
 	return second.Return
 }
 
@@ -460,20 +461,21 @@ func (k *course) robust(s *labtest.Step, after trace.Event) {
 		f.Likely = "the kernel's first choice is the process ID. Is each container process 1, and have those who asked for 1 ended by now?"
 	}
 	s.Expect(f.Got == "", f)
-	k.each(s, "auto", []string{fmt.Sprint(int32(a.Port)), fmt.Sprint(int32(b.Port))}, []trace.Event{a.Bound, b.Bound})
+	k.each(s, "auto", []string{fmt.Sprint(int32(a.Port)), fmt.Sprint(int32(b.Port))}, []trace.Event{a.Bound, b.Bound},
+		"which number the kernel chose, the program has to ask it. It is printed as an int32, with its sign")
 	k.chosen = [2]*trace.Socket{a, b}
 }
 
 // each compares what the program reports of its two containers, in either order,
 // with what the kernel did.
-func (k *course) each(s *labtest.Step, key string, want []string, evidence []trace.Event) {
+func (k *course) each(s *labtest.Step, key string, want []string, evidence []trace.Event, likely string) {
 	got := k.run.Keys(key)
 	slices.Sort(got)
 	slices.Sort(want)
 	s.Expect(slices.Equal(got, want), labtest.Failure{
 		Got:      fmt.Sprintf("%s=%s", key, strings.Join(got, ", ")),
 		Expected: fmt.Sprintf("%s=%s: so the kernel had it", key, strings.Join(want, ", ")),
-		Likely:   "what each container prints, containers returns: a number with its sign, or what bind said",
+		Likely:   likely,
 		Trace:    evidence,
 	})
 }
@@ -482,7 +484,7 @@ func (k *course) each(s *labtest.Step, key string, want []string, evidence []tra
 func (k *course) closed(s *labtest.Step) {
 	k.start(5)
 	refused := func(a attempt) bool { return a.had == 0 && a.holder != nil }
-	k.late = k.find(trace.Event{}, func(a attempt) bool { return refused(a) && trace.Before(a.holder.Closed, a.Entry) })
+	k.late = k.find(trace.Event{}, func(a attempt) bool { return refused(a) && k.closedBefore(a.holder, a.Entry) })
 	if !k.late.Seen() {
 		f := labtest.Failure{
 			Got:      "no socket was closed whose number somebody asked for afterwards",
@@ -522,11 +524,18 @@ func (k *course) closed(s *labtest.Step) {
 	k.ended(s)
 }
 
+// closedBefore reports whether close of the socket had returned 0 before e.
+func (k *course) closedBefore(x *trace.Socket, e trace.Event) bool {
+	return slices.ContainsFunc(k.run.Trace.Calls("close").On(x).OK(), func(c trace.Call) bool {
+		return c.Entry.Seq == x.Closed.Seq && trace.Before(c.Return, e)
+	})
+}
+
 // reopened returns the first attempt to get a number whose holder had been closed.
 func (k *course) reopened() attempt {
 	return k.find(trace.Event{}, func(a attempt) bool {
 		return slices.ContainsFunc(k.asked, func(b attempt) bool {
-			return b.Ret == 0 && b.number == a.number && trace.Before(b.Socket.Closed, a.Entry) && b.Socket != a.Socket
+			return b.Ret == 0 && b.number == a.number && k.closedBefore(b.Socket, a.Entry) && b.Socket != a.Socket
 		})
 	})
 }

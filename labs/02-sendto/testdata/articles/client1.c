@@ -2,8 +2,8 @@
 
 /*
  * What the articles' first client does, written anew: it greets the kernel from
- * port 100 with sendmsg, then reads for ever. What is wrong with theirs is said where it is;
- * do not copy from here.
+ * port 100 with sendmsg, then reads for ever. What is wrong with theirs is said
+ * where it is; do not copy from here.
  *
  * gcc -static -o client1 client1.c
  * PROGRAM=client1 PARAMS='replies=10 delay_ms=3000' make lab-1 run

@@ -196,6 +196,7 @@ type request struct {
 	socket int // 0 or 1
 	number uint32
 }
+
 func rules(number uint32) []rule {
 	return []rule{
 		{"own", 0, []request{{0, number}, {0, number}}},
