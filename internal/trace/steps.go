@@ -555,7 +555,7 @@ func (t *Trace) describe(e Event) string {
 		return fmt.Sprintf("%s %s for task %d", name, signalName(e.Int("sig")), e.Int("pid"))
 	}
 	if c != nil && c.Socket != nil {
-		return fmt.Sprintf("%s(%s)", name, c.Socket)
+		return fmt.Sprintf("%s(%s)", name, c.Socket.at(e))
 	}
 	return name
 }

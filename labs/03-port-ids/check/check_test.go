@@ -86,10 +86,11 @@ func choices(s *labtest.Step, c *labtest.Check, run *labtest.Run) {
 	first, second := twoChoices(s, run)
 	for i, socket := range []*trace.Socket{first, second} {
 		which := []string{"first", "second"}[i]
-		for key, want := range map[string]string{
-			"unsigned": fmt.Sprint(socket.Port),
-			"signed":   fmt.Sprint(int32(socket.Port)),
-		} {
+		for _, key := range []string{"unsigned", "signed"} {
+			want := fmt.Sprint(socket.Port)
+			if key == "signed" {
+				want = fmt.Sprint(int32(socket.Port))
+			}
 			values := run.Keys(key)
 			s.Expect(len(values) == 2, labtest.Failure{
 				Got:      fmt.Sprintf("%d lines %s=...", len(values), key),
@@ -228,7 +229,7 @@ func believed(s *labtest.Step, c *labtest.Check) {
 	sender := m.Call.Socket
 	to, own := uint32(m.Input.Uint("pid")), m.PortID()
 	reply := m.Replies.First()
-	victim := run.Trace.Socket(labtest.EchoProtocol, to)
+	victim := holder(run, to, reply)
 	f := labtest.Failure{
 		Expected: "in C, the port ID of another socket of this program",
 		Trace:    []trace.Event{m.Call.Entry, m.Input, reply},
@@ -254,6 +255,19 @@ func believed(s *labtest.Step, c *labtest.Check) {
 	c.Note("reply_to=header: from port %d with C=%d, the reply went to port %d", int32(sender.Port), int32(to), int32(reply.Uint("to")))
 	c.Answer("forged", 0, fmt.Sprintf("port %d sent nlmsg_pid=%d; nlecho's reply went to port %d, and netlink_unicast returned %d",
 		int32(own), to, int32(reply.Uint("to")), reply.Int("ret")))
+}
+
+// holder returns the socket that had the port ID at the time of e, or one that
+// had it earlier or later, or nil.
+func holder(run *labtest.Run, port uint32, e trace.Event) *trace.Socket {
+	var found *trace.Socket
+	for _, socket := range run.Trace.Sockets() {
+		if socket.Protocol == labtest.EchoProtocol && socket.Port == port &&
+			(found == nil || trace.Before(socket.Bound, e)) {
+			found = socket
+		}
+	}
+	return found
 }
 
 // disbelieved: with reply_to=sender the same program finds the reply at the
@@ -407,10 +421,16 @@ type observation struct {
 	had, has uint32     // the port ID at both
 }
 
-// observations returns what the program did between two looks, and, for the
-// words of a failure, each call that was not between two looks alone.
-func observations(run *labtest.Run) (seen []observation, alone map[string]trace.Call) {
-	alone = map[string]trace.Call{}
+// attempt is a call on a socket, whatever was done before and after it.
+type attempt struct {
+	call   trace.Call
+	looked bool // at the socket, before
+}
+
+// observations returns what the program did between two looks alone, and the
+// first attempt at each call, for the words of a failure.
+func observations(run *labtest.Run) (seen []observation, first map[string]attempt) {
+	first = map[string]attempt{}
 	for _, socket := range run.Trace.Sockets() {
 		if socket.Protocol != labtest.EchoProtocol {
 			continue
@@ -427,8 +447,8 @@ func observations(run *labtest.Run) (seen []observation, alone map[string]trace.
 		for _, call := range run.Trace.Calls("getsockname", "connect", trace.Bind, trace.Recvmsg, trace.Sendmsg).On(socket) {
 			if call.Name != "getsockname" {
 				between = append(between, call)
-				if !alone[call.Name].Seen() {
-					alone[call.Name] = call
+				if _, tried := first[call.Name]; !tried {
+					first[call.Name] = attempt{call, !fresh}
 				}
 				continue
 			}
@@ -447,14 +467,14 @@ func observations(run *labtest.Run) (seen []observation, alone map[string]trace.
 			before, between, fresh = call, nil, false
 		}
 	}
-	return seen, alone
+	return seen, first
 }
 
 // experiment: for each of the calls, the trace has it alone between two looks at
 // a socket that had no port ID before, and what was reported is what the second
 // look showed.
 func experiment(s *labtest.Step, c *labtest.Check, run *labtest.Run) {
-	seen, alone := observations(run)
+	seen, first := observations(run)
 	chose := map[string]bool{}
 	for _, candidate := range candidates {
 		key := candidate.key
@@ -505,15 +525,20 @@ func experiment(s *labtest.Step, c *labtest.Check, run *labtest.Run) {
 		case key == "socket":
 			f.Expected = "a look at a socket with which nothing was done yet"
 			f.Likely = "the trace shows nobody who asked a new socket for its port ID (portOf) before using it"
-		case !alone[candidate.function].Seen():
-			f.Expected = fmt.Sprintf("%s, with a look at the socket's port ID before and after", key)
-			f.Likely = "the call never happened on a socket of this program: what is printed was not tried out"
 		default:
-			call := alone[candidate.function]
-			f.Got = strings.TrimPrefix(call.Name, "netlink_") + ", but not alone between two looks"
+			tried := first[candidate.function]
 			f.Expected = "a look at the port ID, that one call, and a look again"
-			f.Trace = around(run, call)
-			f.Likely = "where two things are done between two looks, nobody can say which of them it was; without a look before, neither"
+			f.Trace = around(run, tried.call)
+			switch {
+			case !tried.call.Seen():
+				f.Likely = "the call never happened on a socket of this program: what is printed was not tried out"
+			case !tried.looked:
+				f.Got = fmt.Sprintf("a %s, and nobody had looked at the socket before", key)
+				f.Likely = "what the socket has after the call it may have had before"
+			default:
+				f.Got = fmt.Sprintf("a %s, but not alone between two looks", key)
+				f.Likely = "where two things are done between two looks, nobody can say which of them it was"
+			}
 		}
 		s.Fail(f)
 	}
@@ -531,9 +556,12 @@ func experiment(s *labtest.Step, c *labtest.Check, run *labtest.Run) {
 	}
 }
 
-// around returns the calls that show why c was not alone: those on its socket up
-// to the look that follows.
+// around returns what was done with the socket of c up to the look that follows
+// it.
 func around(run *labtest.Run, c trace.Call) []trace.Event {
+	if !c.Seen() {
+		return nil
+	}
 	events := []trace.Event{c.Socket.Created}
 	for _, call := range run.Trace.Calls("getsockname", "connect", trace.Bind, trace.Recvmsg, trace.Sendmsg).On(c.Socket) {
 		events = append(events, call.Entry)

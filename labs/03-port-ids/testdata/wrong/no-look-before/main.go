@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Fails: step 5: "not alone between two looks"
+// Fails: step 5: "nobody had looked at the socket before"
 // After the call the socket has a number. Whether it had it before, nobody asked.
 package main
 

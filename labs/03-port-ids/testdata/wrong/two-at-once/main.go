@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Fails: step 5: "recvmsg, but not alone between two looks"
+// Fails: step 5: "nobody can say which of them it was"
 // A receive needs something to receive, so a greeting is sent first: the number that
 // the look then shows is the send's doing.
 package main
