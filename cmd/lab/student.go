@@ -102,7 +102,7 @@ func (a *app) show(args []string) error {
 	if holes, err := l.Holes(); err == nil && len(holes) == 0 {
 		fmt.Fprintf(a.out, "  look   %s: nothing to write in this lab\n", a.short(w.LabDir(l)))
 	} else {
-		fmt.Fprintf(a.out, "  edit   %s/main.go\n", a.short(w.LabDir(l)))
+		fmt.Fprintf(a.out, "  edit   %s\n", strings.Join(append([]string{a.short(w.LabDir(l)) + "/main.go"}, l.Meta.Files...), ", "))
 	}
 	fmt.Fprintf(a.out, "  type   make lab-%d check, make lab-%d run, make lab-%d hint\n", l.Number, l.Number, l.Number)
 	return nil
@@ -169,14 +169,35 @@ func (a *app) solution(args []string) error {
 		return err
 	}
 	mine, err := lab.StudentSource(w.LabDir(l))
-	if errors.Is(err, os.ErrNotExist) {
+	fresh := errors.Is(err, os.ErrNotExist)
+	if fresh {
 		_, err = a.out.Write(sol)
-		return err
+	} else if err == nil {
+		err = lab.Compare(a.out, "your code", mine, "solution", string(sol), a.width)
 	}
 	if err != nil {
 		return err
 	}
-	return lab.Compare(a.out, "your code", mine, "solution", string(sol), a.width)
+	right, err := l.SolutionFiles()
+	if err != nil {
+		return err
+	}
+	own, err := l.Files(w.LabDir(l))
+	if err != nil {
+		return err
+	}
+	for _, name := range l.Meta.Files {
+		fmt.Fprintln(a.out)
+		if fresh {
+			_, err = a.out.Write(right[name])
+		} else {
+			err = lab.Compare(a.out, "your "+name, string(own[name]), "solution", string(right[name]), a.width)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reset puts the starter back and keeps what was there.

@@ -30,6 +30,19 @@ func (l *Lab) Files(dir string) (map[string][]byte, error) {
 	return files, nil
 }
 
+// SolutionFiles returns the solution's files as students see them: without markers.
+func (l *Lab) SolutionFiles() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, name := range l.Meta.Files {
+		text, err := l.startFile(name, len(l.Meta.Steps)+1)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = []byte(text)
+	}
+	return files, nil
+}
+
 // TestFiles is Files for the programs that prove a check: where one has no file of
 // its own, it goes with the solution's.
 func (l *Lab) TestFiles(dir string) (map[string][]byte, error) {
