@@ -33,8 +33,9 @@ type Config struct {
 	// emulation.
 	Probes []string
 
-	// Events names tracepoints beyond those of every trace, "sched:sched_switch", or all of a group, "nlnotify". The
-	// kernel must have them.
+	// Events names tracepoints beyond those of every trace, "signal:signal_generate", or all of a group, "nlnotify".
+	// The kernel must have them. Of a busy one it records only what passes a filter of its own language
+	// (Documentation/trace/events.rst): "sched:sched_switch if prev_state & 2".
 	Events []string
 
 	// Emit is called for each event, live and in order, never by two goroutines at once. It must not call the
@@ -318,11 +319,18 @@ func (c *Collector) Enable(events ...string) error {
 	return nil
 }
 
-// enable switches on an event, GROUP/NAME, or a GROUP of them.
+// enable switches on an event, GROUP/NAME, with " if FILTER" behind it or without, or a GROUP of them.
 func (c *Collector) enable(event string, mandatory bool) error {
+	event, filter, filtered := strings.Cut(event, " if ")
 	path := filepath.Join(c.dir, "events", event)
 	file := filepath.Join(path, "enable")
-	err := c.writeTo(file, "1")
+	var err error
+	if filtered {
+		err = c.writeTo(filepath.Join(path, "filter"), filter)
+	}
+	if err == nil {
+		err = c.writeTo(file, "1")
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && mandatory:
 		return fmt.Errorf("trace: this kernel has no event %s; is its module loaded, and is the name one of %s?", strings.Replace(event, "/", ":", 1), filepath.Join(c.root, "available_events"))
@@ -332,6 +340,9 @@ func (c *Collector) enable(event string, mandatory bool) error {
 		return err
 	}
 	c.enabled = append(c.enabled, file)
+	if filtered {
+		c.enabled = append(c.enabled, filepath.Join(path, "filter")) // 0 takes it away
+	}
 	if strings.Contains(event, "/") {
 		c.unread = append(c.unread, unread{event: event})
 		return nil

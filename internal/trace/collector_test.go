@@ -100,6 +100,12 @@ func TestStartErrorsInVM(t *testing.T) {
 	if err := c.Enable("signal:signal_generate"); err != nil {
 		t.Error(err)
 	}
+	if err := c.Enable("sched:sched_switch if prev_state & 2"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Enable("sched:sched_switch if prev_mood == 2"); err == nil {
+		t.Error("an event was enabled with a filter that makes no sense")
+	}
 	if err := c.Enable("signal:signal_dance"); err == nil {
 		t.Error("an event that there is not was enabled")
 	}
@@ -111,7 +117,8 @@ func TestInstance(t *testing.T) {
 	const tracefs = "/sys/kernel/tracing"
 	_, err := os.Stat(filepath.Join(tracefs, "events", group))
 	before := err == nil
-	c := start(t, Config{Instance: "netlink-labs-test", Probes: []string{Connect, Release}, Events: []string{"sched:sched_switch"}})
+	c := start(t, Config{Instance: "netlink-labs-test", Probes: []string{Connect, Release},
+		Events: []string{"sched:sched_switch", "signal:signal_generate if sig == 9"}})
 	unix.Close(bound(t, 4711))
 	tr := traced(t, c)
 	s := tr.Program(unix.Gettid(), "").Socket(echoProtocol, 4711)
