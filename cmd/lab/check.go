@@ -18,6 +18,7 @@ import (
 	"netlinklabs/internal/judge"
 	"netlinklabs/internal/lab"
 	"netlinklabs/internal/report"
+	"netlinklabs/internal/vm"
 	"netlinklabs/internal/wire"
 )
 
@@ -179,7 +180,9 @@ func (a *app) checkOne(l *lab.Lab, src source) (*report.Report, error) {
 	}
 	if src.work {
 		j.Earlier = func(boot string, left wire.Earlier) {
-			a.keepCrash(src.dir, judge.Events(left), []byte(left.Console))
+			if left.Verdict == vm.Panicked.String() {
+				a.keepCrash(src.dir, judge.Events(left), []byte(left.Console))
+			}
 		}
 	}
 	rep, err := j.Check(a.ctx, l, program, files)

@@ -40,8 +40,9 @@ func (a *app) lastWords(l *lab.Lab, res *vm.Result) {
 }
 
 // keepCrash writes down, in the student's folder, what is left of a boot that was
-// meant to die. Without room for it there is a note, and the verdict stands.
-func (a *app) keepCrash(dir string, tr *trace.Trace, console []byte) {
+// meant to die, and tells whether it could. Without room for it there is a note, and
+// the verdict stands.
+func (a *app) keepCrash(dir string, tr *trace.Trace, console []byte) bool {
 	var events bytes.Buffer
 	for _, e := range tr.Program(0, wire.ProgramPath).Events() {
 		events.WriteString(e.String() + "\n")
@@ -52,11 +53,10 @@ func (a *app) keepCrash(dir string, tr *trace.Trace, console []byte) {
 	for name, log := range map[string][]byte{consoleFile: printableLog(console), eventsFile: events.Bytes()} {
 		if err := os.WriteFile(filepath.Join(dir, name), log, 0o644); err != nil {
 			a.note("keeping what is left of the kernel: %v", err)
-			return
+			return false
 		}
 	}
-	a.note("what the kernel said is in %s, what it was seen to do in %s",
-		a.short(filepath.Join(dir, consoleFile)), a.short(filepath.Join(dir, eventsFile)))
+	return true
 }
 
 var unprintable = regexp.MustCompile(`[^\n\t -~]`)

@@ -70,8 +70,9 @@ func (a *app) runSource(l *lab.Lab, src source, params settings, args []string) 
 	}
 	live.Close()
 	err = a.runEnd(l, res, params)
-	if meantToDie(l, res) && src.work {
-		a.keepCrash(src.dir, seen, res.Console)
+	if meantToDie(l, res) && src.work && a.keepCrash(src.dir, seen, res.Console) {
+		dir := a.short(src.dir)
+		fmt.Fprintf(a.out, "\nAll that it said is in %s/%s,\nand what it was seen to do in %s/%s.\n", dir, consoleFile, dir, eventsFile)
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"netlinklabs/internal/initramfs"
 	"netlinklabs/internal/kernel"
@@ -132,13 +133,18 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string, files map
 	}
 	desc := Describe(l)
 	earlier := map[string]wire.Earlier{}
+	var took, cpu time.Duration // of the boots before the last
 	for i, boot := range l.Meta.Boots {
 		last := i == len(l.Meta.Boots)-1
 		desc.Boot = boot
 		var records []wire.Record
 		var output bytes.Buffer
 		builder := report.NewBuilder(desc)
-		j.say("lab %d: running on %s", l.Number, j.VM.Kernel.Release)
+		if last {
+			j.say("lab %d: running on %s", l.Number, j.VM.Kernel.Release)
+		} else {
+			j.say("lab %d: running on %s, which may die of it", l.Number, j.VM.Kernel.Release)
+		}
 		res, err := j.VM.Run(ctx, &place.Job{
 			Guest:   check,
 			Argv:    []string{wire.GuestPath, "-test.v"},
@@ -168,8 +174,13 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string, files map
 			return nil, err
 		}
 		if last || res.Verdict.Environment() {
-			return builder.Finish(res, output.String()), nil
+			rep := builder.Finish(res, output.String())
+			rep.Seconds += took.Seconds()
+			rep.CPUSeconds += cpu.Seconds()
+			return rep, nil
 		}
+		took += res.Total
+		cpu += res.CPU
 		left := wire.Earlier{Verdict: res.Verdict.String(), Records: records, Console: string(res.Console)}
 		earlier[boot] = left
 		files = fill(files, left)

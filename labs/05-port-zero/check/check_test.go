@@ -60,7 +60,7 @@ func died(s *labtest.Step, crash *labtest.Boot) {
 		lived(s, run)
 	case crash.Verdict != "kernel panic" || !guardPage.MatchString(crash.Console) || r.Levels < 2:
 		s.Fail(labtest.Failure{
-			Got:      strings.TrimSpace(fmt.Sprintf("a %s, with %d levels of recursion: %s", crash.Verdict, r.Levels, lastWord.FindString(crash.Console))),
+			Got:      strings.TrimSpace(fmt.Sprintf("%s, at level %d of the recursion: %s", crash.Verdict, r.Levels, lastWord.FindString(crash.Console))),
 			Expected: "a panic because the input callback calls itself until the stack is full",
 			Trace:    []trace.Event{r.Inputs.First(), r.Inputs.Last()},
 			Likely:   "one message is enough for it, and one socket",
@@ -94,6 +94,9 @@ func lived(s *labtest.Step, run *labtest.Run) {
 		Got:      "the kernel lives",
 		Expected: "a message that nlecho answers to itself",
 		Likely:   "nlecho answers to the port ID that it finds in the header. Which one is its own?",
+	}
+	if len(messages) == 0 {
+		s.Fail(f)
 	}
 	m := messages[0]
 	to := int32(m.Input.Uint("to"))
@@ -343,6 +346,13 @@ func decided(c *labtest.Check, s *labtest.Step) {
 	var told []string
 	var evidence []trace.Event
 	recursed := 0
+	if len(seen) == 0 {
+		s.Fail(labtest.Failure{
+			Got:      "nlecho has taken none of the messages",
+			Expected: "whole messages",
+			Likely:   "nlmsg_len counts from the first byte of the header to the last one of the payload (lab 1)",
+		})
+	}
 	for _, o := range seen {
 		if text := o.String(); !slices.Contains(told, text) {
 			told = append(told, text)
