@@ -133,7 +133,7 @@ func (k *talk) sent(s *labtest.Step, way int) trace.Call {
 	call := k.send(way)
 	if !call.Seen() {
 		f := labtest.Failure{
-			Got:      fmt.Sprintf("%d sends on protocol %d", len(k.sends), labtest.EchoProtocol),
+			Got:      fmt.Sprintf("%s on protocol %d", count(len(k.sends), "send"), labtest.EchoProtocol),
 			Expected: fmt.Sprintf("number %d, whose result is reported as %s=", way+1, keys[way]),
 			Likely:   "a function of the program returned without having sent anything",
 		}
@@ -290,7 +290,7 @@ func (k *talk) read(s *labtest.Step, way int) {
 	}
 	want := (way + 1) * k.replies
 	s.Expect(len(texts) >= want, labtest.Failure{
-		Got:      count(len(texts), "line") + " reply=...",
+		Got:      count(len(texts), "line") + " of the form reply=...",
 		Expected: fmt.Sprintf("%d, one for each reply so far", want),
 		Likely:   "the frame prints a line reply=... for each text that receive returns",
 	})
