@@ -257,13 +257,24 @@ func (a *app) timeline(l *lab.Lab, src source, params settings, args []string) (
 var pictureRuns = regexp.MustCompile(`^<!-- runs: (.+) -->\n`)
 
 // picture draws the timeline of a run of the solution, or those of the runs that
-// the old picture names.
+// the old picture names in its first line: by the module's parameters, which makes
+// columns, or a run by the program's arguments, "args=100,4".
 func (a *app) picture(l *lab.Lab, w io.Writer, old string) error {
 	src := source{what: "solution", dir: l.Path("solution")}
 	runs := pictureRuns.FindStringSubmatch(old)
 	if runs == nil {
 		steps, _, err := a.timeline(l, src, nil, nil)
 		if err != nil {
+			return err
+		}
+		return trace.WriteSVG(w, steps, l.Meta.Title)
+	}
+	if args, ok := strings.CutPrefix(runs[1], "args="); ok {
+		steps, _, err := a.timeline(l, src, nil, strings.Split(args, ","))
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, runs[0]); err != nil {
 			return err
 		}
 		return trace.WriteSVG(w, steps, l.Meta.Title)
