@@ -63,7 +63,7 @@ func (a *app) prepare(args []string) error {
 		if err != nil {
 			return err
 		}
-		for _, dir := range moduleDirs(a.root) {
+		for _, dir := range a.labModules() {
 			if _, err := k.BuildModule(a.ctx, dir, a.progress.say); err != nil {
 				return err
 			}

@@ -189,7 +189,7 @@ func (e *examination) kernel(spec string) {
 	// than anybody wants to wait for a doctor.
 	ctx, cancel := context.WithTimeout(e.a.ctx, 4*patience)
 	defer cancel()
-	for _, dir := range moduleDirs(e.a.root) {
+	for _, dir := range e.a.labModules() {
 		name := filepath.Base(dir)
 		_, err := k.BuildModule(ctx, dir, e.a.progress.say)
 		switch {

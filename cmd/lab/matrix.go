@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,15 @@ func moduleDirs(root string) []string {
 		dirs = append(dirs, filepath.Dir(b))
 	}
 	return dirs
+}
+
+// labModules are those that a lab loads.
+func (a *app) labModules() []string {
+	return slices.DeleteFunc(moduleDirs(a.root), func(dir string) bool {
+		return !slices.ContainsFunc(a.cat.Labs, func(l *lab.Lab) bool {
+			return slices.Contains(l.Meta.Modules, filepath.Base(dir))
+		})
+	})
 }
 
 // moduleTests runs the tests of a kernel module on a kernel, and returns their output.
