@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -45,7 +46,7 @@ const pictureFile = "timeline.svg"
 //
 //	<!-- runs: replies=3 | replies=3 defer=1 -->
 //
-// shows runs with these PARAMS side by side.
+// shows runs with these PARAMS side by side; args=100,4 among them are arguments.
 func (a *app) output(args []string) error {
 	f := flag.NewFlagSet("output", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -143,9 +144,10 @@ func (a *app) shown(l *lab.Lab, path string) (shownFile, error) {
 	return shownFile{now, diff}, err
 }
 
-var tags = regexp.MustCompile(`<[^>]*>`)
+var tags = regexp.MustCompile(`(?s)<desc.*?</desc>|<[^>]*>`)
 
-// svgText is what a picture says, a line each.
+// svgText is what a picture says, a line each. They are sorted: what two threads do
+// at the same time is never twice in the same order.
 func svgText(svg string) string {
 	var lines []string
 	for l := range strings.Lines(tags.ReplaceAllString(svg, "\n")) {
@@ -153,6 +155,7 @@ func svgText(svg string) string {
 			lines = append(lines, l)
 		}
 	}
+	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
 
@@ -258,7 +261,8 @@ var pictureRuns = regexp.MustCompile(`^<!-- runs: (.+) -->\n`)
 
 // picture draws the timeline of a run of the solution, or those of the runs that
 // the old picture names in its first line: by the module's parameters, which makes
-// columns, or a run by the program's arguments, "args=100,4".
+// columns (with args=100,4 the program has arguments in them), or one run by the
+// program's arguments alone.
 func (a *app) picture(l *lab.Lab, w io.Writer, old string) error {
 	src := source{what: "solution", dir: l.Path("solution")}
 	runs := pictureRuns.FindStringSubmatch(old)
@@ -269,7 +273,7 @@ func (a *app) picture(l *lab.Lab, w io.Writer, old string) error {
 		}
 		return trace.WriteSVG(w, steps, l.Meta.Title)
 	}
-	if args, ok := strings.CutPrefix(runs[1], "args="); ok {
+	if args, ok := strings.CutPrefix(runs[1], "args="); ok && !strings.ContainsAny(args, " |") {
 		steps, _, err := a.timeline(l, src, nil, strings.Split(args, ","))
 		if err != nil {
 			return err
@@ -281,11 +285,20 @@ func (a *app) picture(l *lab.Lab, w io.Writer, old string) error {
 	}
 	var columns []trace.Column
 	for run := range strings.SplitSeq(runs[1], "|") {
-		params, err := parseSettings(run, "")
+		var args []string
+		var set string
+		for field := range strings.FieldsSeq(run) {
+			if list, ok := strings.CutPrefix(field, "args="); ok {
+				args = strings.Split(list, ",")
+			} else {
+				set += field + " "
+			}
+		}
+		params, err := parseSettings(set, "")
 		if err != nil {
 			return err
 		}
-		steps, _, err := a.timeline(l, src, params, nil)
+		steps, _, err := a.timeline(l, src, params, args)
 		if err != nil {
 			return err
 		}
