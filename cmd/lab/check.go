@@ -96,6 +96,9 @@ func (s source) files(l *lab.Lab) (map[string][]byte, error) {
 	if s.program != "" {
 		return l.Files(filepath.Dir(s.program))
 	}
+	if dir, err := filepath.Abs(s.dir); err == nil && strings.HasPrefix(dir, l.Path("testdata")+"/") {
+		return l.TestFiles(dir)
+	}
 	return l.Files(s.dir)
 }
 

@@ -169,6 +169,10 @@ var masks = []struct {
 	{regexp.MustCompile(`\b([0-9]+h)?([0-9]+m)?[0-9]+(\.[0-9]+)? ?(ns|us|µs|μs|ms|s|seconds?|minutes?|min)\b`), "DURATION"},
 	{regexp.MustCompile(`\b([a-z0-9_]*_(?:ns|us|ms|s))=[0-9]+(\.[0-9]+)?\b`), "$1=DURATION"},
 	{regexp.MustCompile(`\b[0-9]+\.[0-9]{3,9}\b`), "TIME"},
+	// A recursion: how deep it goes, and how many bytes of the stack a level takes, is
+	// the kernel's and the compiler's affair. In a picture the time is a line before.
+	{regexp.MustCompile(`(?m)^(TIME\n)?.*\blevel [0-9]+, stack left [0-9]+\n?`), ""},
+	{regexp.MustCompile(`\b[0-9]+ levels of [0-9]+ bytes\b`), "LEVELS"},
 }
 
 var (

@@ -118,6 +118,9 @@ func TestSameOutput(t *testing.T) {
 		{"dates", "2026-01-02 03:04:05.123 x", "2025-11-12 13:14:15 x"},
 		{"colour", "\x1b[1mok\x1b[0m", "ok"},
 		{"ends", "a\r\nb\n", "a\nb"},
+		{"levels", "1.000 a\n2.000   level 2, stack left 900\n3.000   level 3, stack left 500\nb", "1.000 a\n2.000   level 2, stack left 1000\nb"},
+		{"levels in a picture", "1.000\na\n2.000\nlevel 2, stack left 900", "1.000\na"},
+		{"levels counted", "crash: 35 levels of 416 bytes", "crash: 33 levels of 432 bytes"},
 	}
 	for _, tt := range same {
 		t.Run(tt.name, func(t *testing.T) {

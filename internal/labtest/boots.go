@@ -38,13 +38,10 @@ type Boot struct {
 	Lines []wire.Output
 	// Console is the kernel's log with its last words.
 	Console string
-	// Run is the run of the program in that boot. Its End is that of a program that
-	// was ended from outside, where the kernel died first.
+	// Run is the run of the program in that boot. Its End is the zero End where the
+	// kernel died first.
 	Run *Run
 }
-
-// Died tells whether the kernel did not live to the end of that boot.
-func (b *Boot) Died() bool { return b.Verdict != "done" }
 
 // Earlier returns the earlier boot of that name. A step that fails after it tells
 // of the program's run in that boot, until the program is run again.
@@ -59,7 +56,7 @@ func (c *Check) Earlier(name string) *Boot {
 		c.Fault("what the boot %q has left: %v", name, err)
 	}
 	boot := &Boot{Verdict: e.Verdict, Trace: trace.New(), Console: e.Console}
-	run := &Run{c: c, End: guest.End{Stopped: "went with the kernel"}}
+	run := &Run{c: c}
 	for _, r := range e.Records {
 		switch {
 		case r.Kind == wire.KindEvent:

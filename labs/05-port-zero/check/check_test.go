@@ -382,6 +382,8 @@ func decided(c *labtest.Check, s *labtest.Step) {
 	fieldA := func(o observation) string { return o.a }
 	fieldC := func(o observation) string { return o.c }
 	switch {
+	case !run.End.OK():
+		f.Likely = "the program has not sent all that it wanted to: its last words tell why"
 	case len(told) == 1:
 		f.Likely = "one kind of message can be compared with nothing"
 	case recursed == 0:

@@ -79,6 +79,7 @@ func experiment() error {
 			fd, err := open(m[0])
 			if err == nil {
 				err = greet(fd, m[1])
+				unix.Close(fd)
 			}
 			done <- err
 		}()
