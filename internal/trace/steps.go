@@ -551,6 +551,10 @@ func (t *Trace) describe(e Event) string {
 		return fmt.Sprintf("output %q", e.Text("text"))
 	case Exec:
 		return fmt.Sprintf("%s %s", name, e.Text("filename"))
+	case Switch:
+		if e.Int("prev_state")&2 != 0 {
+			return fmt.Sprintf("%s: task %d sleeps in state D", name, e.Int("prev_pid"))
+		}
 	case Signal:
 		return fmt.Sprintf("%s %s for task %d", name, signalName(e.Int("sig")), e.Int("pid"))
 	}

@@ -20,10 +20,9 @@ import (
 // about 100 of them, the largest that a user may ask for for twice as many.
 const overflow = 400
 
-// patience is how many lines a watcher may print before it has seen state D. It
-// prints one when the state changes, and a watcher of the wrong thread sees that
-// change all the time.
-const patience = 1000
+// patience is how often a watcher may look in vain before it is told. It opens a
+// file of /proc each time, mostly, and closes it.
+const patience = 300
 
 // Numbers of the kernel, the same on x86 and on arm64.
 const (
@@ -183,13 +182,22 @@ func (k *lab) startWatch(s *labtest.Step) *labtest.Program {
 	k.Hold()
 	p := k.Start("watch")
 	p.Input.Close()
-	lines, asleep := 0, false
-	p.WaitForKey("state", func(v string) bool {
-		lines++
-		asleep = asleep || v == "D"
-		return asleep || lines > patience
-	})
-	if asleep && p.WaitFor(p.Waiting) {
+	seen := make(chan bool, 2)
+	go func() {
+		_, ok := p.WaitForKey("state", func(v string) bool { return v == "D" })
+		seen <- ok
+	}()
+	go func() {
+		p.WaitFor(func(t *trace.Trace) bool {
+			r := t.Program(p.PID(), k.Lab.Program)
+			for _, m := range r.Messages() {
+				return len(r.Calls("close").After(m.Waits.First())) > patience
+			}
+			return false
+		})
+		seen <- false
+	}()
+	if <-seen && p.WaitFor(p.Waiting) {
 		return p
 	}
 	k.Free()
@@ -412,8 +420,18 @@ func (k *lab) deferred(s *labtest.Step) {
 
 	// The sender does not sleep in state D.
 	k.Hold()
-	run = k.Run("watch")
+	p := k.Start("watch")
+	p.Input.Close()
+	inVain := p.WaitFor(func(t *trace.Trace) bool {
+		r := t.Program(p.PID(), k.Lab.Program)
+		send := r.Calls(trace.Sendmsg).To(0).OK().First()
+		return len(r.Calls("close").After(send.Return)) > patience
+	})
 	k.Free()
+	if inVain {
+		p.Stop()
+	}
+	run = p.Wait()
 	send, m = message(s, run)
 	states := run.Keys("state")
 	s.Expect(!slices.Contains(states, "D"), labtest.Failure{
@@ -423,7 +441,7 @@ func (k *lab) deferred(s *labtest.Step) {
 		Likely:   "the state is not looked up, or it is another thread's: a worker of the kernel sleeps now, and not in your process",
 	})
 	f := labtest.Failure{Trace: []trace.Event{send.Entry, send.Return}}
-	if run.End.Stopped != "" {
+	if inVain || run.End.Stopped != "" {
 		f.Got = "sendmsg had returned, and the program did not end"
 		f.Expected = "an end when send has returned, whatever was seen until then"
 		f.Likely = "the watcher waits for a state that has always come so far. With defer=1 it does not"
@@ -434,7 +452,7 @@ func (k *lab) deferred(s *labtest.Step) {
 	// It has returned before the first reply is there to be read.
 	k.set(3, true)
 	k.Hold()
-	p := k.Start("read")
+	p = k.Start("read")
 	p.Input.Close()
 	_, told := p.WaitForKey("sent", func(string) bool { return true })
 	k.Free()
