@@ -122,7 +122,6 @@ func explained(c *labtest.Check, s *labtest.Step, crash *labtest.Boot) {
 	if r.BytesALevel == 0 {
 		c.Fault("the levels of the recursion take different numbers of bytes: %v", r.Inputs)
 	}
-	c.Note("crash: %d levels of %d bytes, on a stack of %d", r.Levels, r.BytesALevel, last.Uint("stack_size"))
 	c.Answer("end", 2, fmt.Sprintf("level %d had %d bytes of the stack left, and one more did not fit", r.Levels, last.Uint("stack_left")))
 
 	if pm.Levels == 0 && pm.BytesALevel == 0 && pm.EndedBy == "" {
@@ -181,6 +180,7 @@ func explained(c *labtest.Check, s *labtest.Step, crash *labtest.Boot) {
 		f.Likely = "no clock was involved: console.log has the kernel's own words"
 	}
 	s.Expect(pm.EndedBy == "guard page", f)
+	c.Note("crash: %d levels of %d bytes, on a stack of %d", r.Levels, r.BytesALevel, last.Uint("stack_size"))
 }
 
 // survived: A is 0, C is nobody's, and the answers are refused.
