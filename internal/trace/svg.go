@@ -37,7 +37,7 @@ type lanes struct {
 // as the order is what is compared.
 var (
 	wideLanes   = lanes{time: 104, program: 124, kernel: 590, end: 956}
-	narrowLanes = lanes{program: 34, kernel: 300, end: 530}
+	narrowLanes = lanes{program: 34, kernel: 318, end: 548}
 )
 
 // Column is one of the timelines that [WriteSVGBeside] draws.

@@ -272,7 +272,7 @@ func (k *lab) watch(s *labtest.Step) {
 		Trace:  []trace.Event{m.Done, send.Return},
 		Likely: "its last words tell why. When sendmsg has returned, the watcher has to end too",
 	})
-	k.Note("state D: sched_switch of task %d, inside its netlink_sendmsg; the program saw %s", send.Task, strings.Join(run.Keys("state"), ", "))
+	k.Note("state D: the program saw it, and sched_switch shows it of task %d, inside its netlink_sendmsg", send.Task)
 }
 
 // kill: SIGKILL comes while nlecho waits, and the sender ends only after the
@@ -307,14 +307,13 @@ func (k *lab) kill(s *labtest.Step) {
 	send, m := message(s, run)
 	signal := killed(run.Trace)
 	gone := run.Trace.Events(trace.Exit).Where("pid", int64(sender)).First()
-	others := len(run.Trace.Events(trace.Exit).After(signal).Before(m.Wakes.First()))
 	wait := m.Waits.First()
 	if !trace.Before(wait, signal) || !trace.Before(signal, m.Wakes.First()) || !trace.Before(m.Done, gone) {
 		k.Fault("SIGKILL did not come while nlecho waited, or the sender ended before nlecho was done: %s",
 			strings.Join(run.Trace.Evidence(wait, signal, m.Wakes.First(), m.Done, send.Return, gone), "; "))
 	}
 	k.Answer("kill", 2, fmt.Sprintf("signal_generate SIGKILL while nlecho waited, then %d replies, nlecho_done, and only then the sender's sched_process_exit", len(m.Replies)))
-	k.Note("kill -9 while nlecho waited: %d other threads of the program ended at once, the one in sendmsg after nlecho_done", others)
+	k.Note("kill -9 while nlecho waited: the program's other threads ended at once, the one in sendmsg after nlecho_done")
 }
 
 // read: another thread reads each reply before nlecho goes on to the next.
