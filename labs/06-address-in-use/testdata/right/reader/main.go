@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// A right answer in another style: the thread is brought back, containers are made by
-// unshare, the number comes with connect, and in the experiment it is a goroutine
+// A right answer in another style: the thread is brought back, both containers start
+// at once, the number comes with connect, and in the experiment it is a goroutine
 // in recvmsg that has the socket still.
 package main
 
@@ -331,7 +331,7 @@ func experiment(number uint32) (closed, freed error) {
 	if err != nil {
 		return err, err
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 500000}); err != nil {
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 3}); err != nil {
 		return err, err
 	}
 	tid := make(chan int)
@@ -342,13 +342,14 @@ func experiment(number uint32) (closed, freed error) {
 		_, _, _, _, err := unix.Recvmsg(fd, make([]byte, 100), nil, 0)
 		read <- err
 	}()
-	stat := fmt.Sprintf("/proc/self/task/%d/stat", <-tid)
+	// The kernel tells in which system call a thread sleeps.
+	file, waiting := fmt.Sprintf("/proc/self/task/%d/syscall", <-tid), fmt.Sprintf("%d ", unix.SYS_RECVMSG)
 	for {
-		text, err := os.ReadFile(stat)
+		text, err := os.ReadFile(file)
 		if err != nil {
 			return err, err
 		}
-		if strings.Contains(string(text), ") S ") {
+		if strings.HasPrefix(string(text), waiting) {
 			break
 		}
 	}
