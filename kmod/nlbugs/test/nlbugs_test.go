@@ -251,7 +251,9 @@ func TestB10(t *testing.T) {
 	for words := range strings.SplitSeq(first, ", ") {
 		say("%s", words)
 	}
-	say("%s", second)
+	if second != "" { // newer kernels say no more
+		say("%s", second)
+	}
 	if _, err := tryOpen(0); !errors.Is(err, unix.EPROTONOSUPPORT) {
 		t.Errorf("a socket of protocol 25: %v, want EPROTONOSUPPORT", err)
 	} else {
