@@ -586,7 +586,7 @@ func (k *lab) means(r *trace.Program, send trace.Call, told trace.Event) (names 
 	// Nobody sends SIGCHLD: a child has ended.
 	for _, e := range r.Events(trace.Signal) {
 		if sig := syscall.Signal(e.Int("sig")); sig != syscall.SIGCHLD && trace.During(e, send) {
-			add(e, sig.String())
+			add(e, fmt.Sprintf("signal %d (%v)", int(sig), sig))
 		}
 	}
 	// A process ends when its first thread does: others come and go.

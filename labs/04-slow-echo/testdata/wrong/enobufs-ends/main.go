@@ -42,6 +42,10 @@ func run(experiment string) error {
 		return fmt.Errorf("opening a Netlink socket for protocol %d (is the module nlecho loaded?): %w", echo, err)
 	}
 	defer unix.Close(fd)
+	// Port ID 0 leaves the choice to the kernel.
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("taking a port ID: %w", err)
+	}
 	send := func() error {
 		n, err := greet(fd, 0)
 		if err == nil {
@@ -90,8 +94,8 @@ func run(experiment string) error {
 	return fmt.Errorf("there is no experiment %q: it is read, queue, watch or free", experiment)
 }
 
-// greet sends the greeting to the kernel and returns how many bytes it took. The
-// socket needs no bind: the kernel chooses a port ID for it.
+// greet sends the greeting to the kernel and returns how many bytes it took. flags
+// are those of sendmsg.
 func greet(fd, flags int) (int, error) {
 	message := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(greeting))
 	message = append(message, greeting...)

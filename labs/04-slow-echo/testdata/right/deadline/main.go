@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+
+// Another way: a deadline, as package os and mdlayher/netlink have it.
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	echo     = 25 // the Netlink protocol on which the module nlecho listens
+	greeting = "Hello you!"
+)
+
+func main() {
+	experiment := "read"
+	if len(os.Args) > 1 {
+		experiment = os.Args[1]
+	}
+	if err := run(experiment); err != nil {
+		fmt.Fprintln(os.Stderr, "slow-echo:", err)
+		os.Exit(1)
+	}
+}
+
+// run does one of the experiments, on a socket of its own.
+func run(experiment string) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, echo)
+	if err != nil {
+		return fmt.Errorf("opening a Netlink socket for protocol %d (is the module nlecho loaded?): %w", echo, err)
+	}
+	defer unix.Close(fd)
+	// Port ID 0 leaves the choice to the kernel.
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("taking a port ID: %w", err)
+	}
+	send := func() error {
+		n, err := greet(fd, 0)
+		if err == nil {
+			fmt.Printf("sent=%d\n", n) // sendmsg has returned
+		}
+		return err
+	}
+	switch experiment {
+	case "queue":
+		if err := send(); err != nil {
+			return err
+		}
+		queued, lost, err := drain(fd)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("queued=%d\n", queued)
+		fmt.Printf("lost=%t\n", lost)
+		return nil
+	case "watch":
+		return watch(send, func(tid int, state string) {
+			fmt.Printf("tid=%d\n", tid)
+			fmt.Printf("state=%s\n", state)
+		})
+	case "read":
+		replies, err := expected()
+		if err != nil {
+			return err
+		}
+		n := 0
+		return together(send, func() error {
+			if err := receive(fd, 0); err != nil {
+				return err
+			}
+			n++
+			fmt.Printf("read=%d\n", n) // so many replies have been read
+			return nil
+		}, replies)
+	case "free":
+		free, err := tryToFree(fd)
+		if err == nil {
+			fmt.Printf("free=%t\n", free)
+		}
+		return err
+	}
+	return fmt.Errorf("there is no experiment %q: it is read, queue, watch or free", experiment)
+}
+
+// greet sends the greeting to the kernel and returns how many bytes it took. flags
+// are those of sendmsg.
+func greet(fd, flags int) (int, error) {
+	message := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(greeting))
+	message = append(message, greeting...)
+	binary.NativeEndian.PutUint32(message, uint32(len(message))) // nlmsg_len
+	n, err := unix.SendmsgN(fd, message, nil, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}, flags)
+	if err != nil {
+		return 0, fmt.Errorf("sendmsg: %w", err)
+	}
+	return n, nil
+}
+
+// receive takes one reply out of the socket's queue. Where there is none it waits,
+// or fails with EAGAIN if flags has MSG_DONTWAIT.
+func receive(fd, flags int) error {
+	buffer := make([]byte, 4096)
+	n, _, got, from, err := unix.Recvmsg(fd, buffer, nil, flags)
+	if err != nil {
+		return fmt.Errorf("recvmsg: %w", err)
+	}
+	if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
+		return fmt.Errorf("a message from %+v, which is not the kernel", from)
+	}
+	if n < unix.SizeofNlMsghdr || got&unix.MSG_TRUNC != 0 {
+		return fmt.Errorf("%d bytes, which are no whole message", n)
+	}
+	return nil
+}
+
+// expected returns how many replies nlecho gives to a message. The module says
+// so in a file.
+func expected() (int, error) {
+	text, err := os.ReadFile("/sys/module/nlecho/parameters/replies")
+	if err != nil {
+		return 0, fmt.Errorf("asking nlecho for its number of replies (is the module loaded?): %w", err)
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+// drain takes out of the socket's queue all that lies in it. It returns how many
+// replies that were, and whether the kernel told meanwhile that it had lost some.
+// The greeting has been sent before, and sendmsg has returned.
+//
+// Seen when it is right: a netlink_recvmsg for each reply that lies there, and a
+// program that ends, however few replies have come, or however many.
+func drain(fd int) (queued int, lost bool, err error) {
+	for {
+		switch err := receive(fd, unix.MSG_DONTWAIT); {
+		case err == nil:
+			queued++
+		case errors.Is(err, unix.EAGAIN): // nothing more lies there
+			return queued, lost, nil
+		case errors.Is(err, unix.ENOBUFS): // told once, before what did fit
+			lost = true
+		default:
+			return queued, lost, err
+		}
+	}
+}
+
+// watch calls send, and looks meanwhile at the thread that is in it. report gets
+// the ID of that thread and its state, the letter of proc(5), whenever that is
+// another than before; it is called while send lasts, not afterwards. watch
+// returns what send returns.
+//
+// Seen when it is right: while nlecho waits, a line state=... in the timeline, and
+// a tid= that is the task of the netlink_sendmsg.
+func watch(send func() error, report func(tid int, state string)) error {
+	tids := make(chan int)
+	returned := make(chan error, 1)
+	go func() {
+		// From here on this goroutine is this thread, and no other.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		tids <- unix.Gettid()
+		returned <- send()
+	}()
+	tid, last := <-tids, ""
+	for {
+		select {
+		case err := <-returned:
+			return err
+		case <-time.After(time.Millisecond):
+		}
+		state, err := threadState(tid)
+		if err != nil {
+			return err
+		}
+		if state != last {
+			report(tid, state)
+			last = state
+		}
+	}
+}
+
+// threadState returns the state of a thread of this process, "R" or "D" say.
+func threadState(tid int) (string, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
+	if err != nil {
+		return "", err
+	}
+	// "77 (slow) echo) D 1 ...": the name may hold anything, but behind it come
+	// no more parentheses.
+	_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')'):], []byte(" "))
+	if len(rest) == 0 {
+		return "", fmt.Errorf("no state in %q", stat)
+	}
+	return string(rest[:1]), nil
+}
+
+// together calls send once and receive as often as there are replies, so that none
+// of the two waits for the other. It returns when all replies have been received
+// and send has returned, or with the first error.
+//
+// Seen when it is right: recvmsg returns with the first reply while sendmsg still
+// lasts, and nlecho waits before the second.
+func together(send, receive func() error, replies int) error {
+	read := make(chan error, 1)
+	go func() {
+		for range replies {
+			if err := receive(); err != nil {
+				read <- err
+				return
+			}
+		}
+		read <- nil
+	}()
+	if err := send(); err != nil {
+		return err
+	}
+	return <-read
+}
+
+func tryToFree(fd int) (bool, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return false, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return false, err
+	}
+	f := os.NewFile(uintptr(fd), "netlink")
+	if err := f.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		return false, err
+	}
+	message := binary.NativeEndian.AppendUint32(nil, 20)
+	message = append(message, make([]byte, 16)...)
+	returned := make(chan error, 1)
+	go func() {
+		_, err := f.Write(message)
+		returned <- err
+	}()
+	select {
+	case err := <-returned:
+		return true, err
+	case <-time.After(time.Second):
+		return false, nil
+	}
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+
+// Another way: a time limit of the socket, and a clock beside it.
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	echo     = 25 // the Netlink protocol on which the module nlecho listens
+	greeting = "Hello you!"
+)
+
+func main() {
+	experiment := "read"
+	if len(os.Args) > 1 {
+		experiment = os.Args[1]
+	}
+	if err := run(experiment); err != nil {
+		fmt.Fprintln(os.Stderr, "slow-echo:", err)
+		os.Exit(1)
+	}
+}
+
+// run does one of the experiments, on a socket of its own.
+func run(experiment string) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, echo)
+	if err != nil {
+		return fmt.Errorf("opening a Netlink socket for protocol %d (is the module nlecho loaded?): %w", echo, err)
+	}
+	defer unix.Close(fd)
+	// Port ID 0 leaves the choice to the kernel.
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("taking a port ID: %w", err)
+	}
+	send := func() error {
+		n, err := greet(fd, 0)
+		if err == nil {
+			fmt.Printf("sent=%d\n", n) // sendmsg has returned
+		}
+		return err
+	}
+	switch experiment {
+	case "queue":
+		if err := send(); err != nil {
+			return err
+		}
+		queued, lost, err := drain(fd)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("queued=%d\n", queued)
+		fmt.Printf("lost=%t\n", lost)
+		return nil
+	case "watch":
+		return watch(send, func(tid int, state string) {
+			fmt.Printf("tid=%d\n", tid)
+			fmt.Printf("state=%s\n", state)
+		})
+	case "read":
+		replies, err := expected()
+		if err != nil {
+			return err
+		}
+		n := 0
+		return together(send, func() error {
+			if err := receive(fd, 0); err != nil {
+				return err
+			}
+			n++
+			fmt.Printf("read=%d\n", n) // so many replies have been read
+			return nil
+		}, replies)
+	case "free":
+		free, err := tryToFree(fd)
+		if err == nil {
+			fmt.Printf("free=%t\n", free)
+		}
+		return err
+	}
+	return fmt.Errorf("there is no experiment %q: it is read, queue, watch or free", experiment)
+}
+
+// greet sends the greeting to the kernel and returns how many bytes it took. flags
+// are those of sendmsg.
+func greet(fd, flags int) (int, error) {
+	message := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(greeting))
+	message = append(message, greeting...)
+	binary.NativeEndian.PutUint32(message, uint32(len(message))) // nlmsg_len
+	n, err := unix.SendmsgN(fd, message, nil, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}, flags)
+	if err != nil {
+		return 0, fmt.Errorf("sendmsg: %w", err)
+	}
+	return n, nil
+}
+
+// receive takes one reply out of the socket's queue. Where there is none it waits,
+// or fails with EAGAIN if flags has MSG_DONTWAIT.
+func receive(fd, flags int) error {
+	buffer := make([]byte, 4096)
+	n, _, got, from, err := unix.Recvmsg(fd, buffer, nil, flags)
+	if err != nil {
+		return fmt.Errorf("recvmsg: %w", err)
+	}
+	if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
+		return fmt.Errorf("a message from %+v, which is not the kernel", from)
+	}
+	if n < unix.SizeofNlMsghdr || got&unix.MSG_TRUNC != 0 {
+		return fmt.Errorf("%d bytes, which are no whole message", n)
+	}
+	return nil
+}
+
+// expected returns how many replies nlecho gives to a message. The module says
+// so in a file.
+func expected() (int, error) {
+	text, err := os.ReadFile("/sys/module/nlecho/parameters/replies")
+	if err != nil {
+		return 0, fmt.Errorf("asking nlecho for its number of replies (is the module loaded?): %w", err)
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+func drain(fd int) (queued int, lost bool, err error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return 0, false, err
+	}
+	buffer := make([]byte, 4096)
+	for {
+		_, err := unix.Read(fd, buffer)
+		switch err {
+		case nil:
+			queued++
+		case unix.EAGAIN:
+			return queued, lost, nil
+		case unix.ENOBUFS:
+			lost = true
+		default:
+			return queued, lost, err
+		}
+	}
+}
+
+func watch(send func() error, report func(tid int, state string)) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid := unix.Gettid()
+	over := make(chan bool)
+	watched := make(chan error, 1)
+	go func() {
+		last := ""
+		for {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", os.Getpid(), tid))
+			if err != nil {
+				watched <- err
+				return
+			}
+			_, state, _ := strings.Cut(string(text), "State:\t")
+			if state[:1] != last {
+				last = state[:1]
+				report(tid, last)
+			}
+			select {
+			case <-over:
+				watched <- nil
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	err := send()
+	close(over)
+	return errors.Join(err, <-watched)
+}
+
+func together(send, receive func() error, replies int) error {
+	sent := make(chan error)
+	go func() { sent <- send() }()
+	for range replies {
+		if err := receive(); err != nil {
+			return err
+		}
+	}
+	return <-sent
+}
+
+func tryToFree(fd int) (bool, error) {
+	limit := unix.Timeval{Usec: 100_000}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+		return false, err
+	}
+	returned := make(chan error, 1)
+	go func() {
+		_, err := greet(fd, 0)
+		returned <- err
+	}()
+	select {
+	case err := <-returned:
+		return true, err
+	case <-time.After(time.Second):
+		return false, nil
+	}
+}
