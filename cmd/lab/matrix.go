@@ -29,8 +29,11 @@ func moduleDirs(root string) []string {
 	return dirs
 }
 
-// labModules are those that a lab loads.
+// labModules are those that a lab loads; all, where the labs have not been read.
 func (a *app) labModules() []string {
+	if a.cat == nil {
+		return moduleDirs(a.root)
+	}
 	return slices.DeleteFunc(moduleDirs(a.root), func(dir string) bool {
 		return !slices.ContainsFunc(a.cat.Labs, func(l *lab.Lab) bool {
 			return slices.Contains(l.Meta.Modules, filepath.Base(dir))
