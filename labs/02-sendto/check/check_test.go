@@ -134,7 +134,7 @@ func (k *talk) sent(s *labtest.Step, way int) trace.Call {
 	if !call.Seen() {
 		f := labtest.Failure{
 			Got:      fmt.Sprintf("%s on protocol %d", count(len(k.sends), "send"), labtest.EchoProtocol),
-			Expected: fmt.Sprintf("number %d, whose result is reported as %s=", way+1, keys[way]),
+			Expected: fmt.Sprintf("send number %d, the one that the line %s= tells of", way+1, keys[way]),
 			Likely:   "a function of the program returned without having sent anything",
 		}
 		if !k.run.End.OK() {
@@ -271,7 +271,7 @@ func (k *talk) read(s *labtest.Step, way int) {
 			Got:      fmt.Sprintf("room for %d bytes", r.Entry.Int("len")),
 			Expected: fmt.Sprintf("at least %d: so long is the reply", size),
 			Trace:    []trace.Event{r.Entry, r.Return},
-			Likely:   "what does not fit is thrown away, and recvfrom has no flags to tell you",
+			Likely:   "what does not fit is thrown away, and recvfrom does not tell you, unless it is asked with MSG_TRUNC",
 		})
 	}
 	s.Expect(len(reads) == k.replies, labtest.Failure{
@@ -282,8 +282,12 @@ func (k *talk) read(s *labtest.Step, way int) {
 	})
 	texts := k.run.Keys("reply")
 	for _, text := range texts {
+		got := fmt.Sprintf("%q, %d bytes", labtest.Short(text), len(text))
+		if words := strings.TrimRight(text, "\x00"); words != text {
+			got = fmt.Sprintf("%q and %d zero bytes", labtest.Short(words), len(text)-len(words))
+		}
 		s.Expect(text == labtest.EchoText, labtest.Failure{
-			Got:      fmt.Sprintf("reply=%q, %d bytes", labtest.Short(text), len(text)),
+			Got:      "reply=" + got,
 			Expected: fmt.Sprintf("reply=%q, %d bytes", labtest.EchoText, len(labtest.EchoText)),
 			Likely:   "as in lab 1: the text begins behind the header, and ends before the first zero byte",
 		})
@@ -403,7 +407,7 @@ func (k *talk) library(s *labtest.Step) {
 	first := k.base(s)
 	call := k.sent(s, byLibrary)
 	messages, reject := k.took(call)
-	evidence := []trace.Event{first.Input, call.Entry, reject, call.Return}
+	evidence := []trace.Event{k.send(bySendmsg).Entry, first.Input, call.Entry, reject, call.Return}
 	if len(messages) > 0 {
 		evidence = append(evidence, messages[0].Input)
 	}
@@ -423,6 +427,11 @@ func (k *talk) library(s *labtest.Step) {
 	differs := differences(first, theirs)
 	left := func(name string) bool {
 		return slices.ContainsFunc(differs, func(d difference) bool { return d.name == name })
+	}
+	if left("nlmsg_type") || left("nlmsg_flags") {
+		fail(fmt.Sprintf("nlmsg_type=%d, nlmsg_flags=%#x in the last message", theirs.Input.Uint("type"), theirs.Input.Uint("flags")),
+			"0 in both, as in the messages made by hand",
+			"this is not the library's doing: which field of netlink.Message is filled in by your program, beside the text?")
 	}
 	if theirs.Input.Uint("pid") != uint64(theirs.PortID()) || !left("nlmsg_seq") || !left("nlmsg_pid") {
 		fail(fmt.Sprintf("nlmsg_seq=%d, nlmsg_pid=%d in the last message", theirs.Input.Uint("seq"), theirs.Input.Uint("pid")),
