@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 // Fails: step 2: "this is another thread's state"
-// The thread asks for its ID, and for its state: but it is the watcher's thread, as
-// the watcher's goroutine is locked to it. It never sleeps while it looks.
+// The watcher asks for the thread's ID: but who asks is the watcher, on a thread of
+// its own, and that one is never asleep while it looks.
 package main
 
 import (
@@ -156,27 +156,33 @@ func drain(fd int) (queued int, lost bool, err error) {
 }
 
 func watch(send func() error, report func(tid int, state string)) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	tid := unix.Gettid()
-	returned := make(chan error, 1)
-	go func() { returned <- send() }()
-	last := ""
-	for {
-		select {
-		case err := <-returned:
-			return err
-		case <-time.After(time.Millisecond):
+	over := make(chan struct{})
+	watched := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		tid, last := unix.Gettid(), ""
+		for {
+			state, err := threadState(tid)
+			if err != nil {
+				watched <- err
+				return
+			}
+			if state != last {
+				report(tid, state)
+				last = state
+			}
+			select {
+			case <-over:
+				watched <- nil
+				return
+			case <-time.After(time.Millisecond):
+			}
 		}
-		state, err := threadState(tid)
-		if err != nil {
-			return err
-		}
-		if state != last {
-			report(tid, state)
-			last = state
-		}
-	}
+	}()
+	err := send()
+	close(over)
+	return errors.Join(err, <-watched)
 }
 
 // threadState returns the state of a thread of this process, "R" or "D" say.
