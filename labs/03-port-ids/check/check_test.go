@@ -294,9 +294,13 @@ func disbelieved(s *labtest.Step, run *labtest.Run) {
 func where(s *labtest.Step, run *labtest.Run, m *trace.Message, arrived *trace.Socket) {
 	reply := m.Replies.First()
 	read := reads(run, arrived, reply).First()
+	likely := "the sender is the socket that the greeting was sent from, by the kernel's word"
+	if got, _ := run.Key("sender"); got == "0" {
+		likely = "a socket without a number was looked at: when did the sender get its own?"
+	}
 	s.Reported(run, "sender", fmt.Sprint(m.PortID()), labtest.Failure{
 		Trace:  []trace.Event{m.Call.Entry, m.Input},
-		Likely: "the sender is the socket that the greeting was sent from, by the kernel's word",
+		Likely: likely,
 	})
 	s.Reported(run, "arrived", fmt.Sprint(arrived.Port), labtest.Failure{
 		Expected: fmt.Sprintf("arrived=%d: there nlecho's reply went, with reply_to=%s", arrived.Port, believes(m)),
