@@ -25,20 +25,25 @@ func run() error {
 	}
 	var waits atomic.Int64 // of nlecho that are under way
 	held := make(chan struct{}, 1<<16)
-	collector, err := trace.Start(trace.Config{Keep: true, Emit: func(e trace.Event) {
-		switch e.Name {
-		case trace.EchoWait:
-			waits.Add(1)
-			if e.Int("hold") != 0 {
-				held <- struct{}{}
+	collector, err := trace.Start(trace.Config{
+		Keep:   true,
+		Probes: []string{trace.Release},
+		Events: append(trace.DescriptorEvents(), trace.NamespaceEvents()...),
+		Emit: func(e trace.Event) {
+			switch e.Name {
+			case trace.EchoWait:
+				waits.Add(1)
+				if e.Int("hold") != 0 {
+					held <- struct{}{}
+				}
+			case trace.EchoWake:
+				waits.Add(-1)
 			}
-		case trace.EchoWake:
-			waits.Add(-1)
-		}
-		if b, err := json.Marshal(e); err == nil {
-			records.Send(wire.Record{Kind: wire.KindEvent, Event: b})
-		}
-	}})
+			if b, err := json.Marshal(e); err == nil {
+				records.Send(wire.Record{Kind: wire.KindEvent, Event: b})
+			}
+		},
+	})
 	if err != nil {
 		return err
 	}

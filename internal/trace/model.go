@@ -31,6 +31,7 @@ type Trace struct {
 	messages []*Message
 	byID     map[uint64]*Message
 	echo     map[uint64]bool // struct sock of the module's own sockets
+	files    int             // numbers given to descriptors that were copied
 }
 
 // info is what was known when an event came.
@@ -43,8 +44,9 @@ type info struct {
 }
 
 type task struct {
-	proc *process
-	open []*Call // the calls under way, outermost first
+	proc   *process
+	open   []*Call // the calls under way, outermost first
+	closed *Call   // the close that was the task's last system call: a socket may be released only on its way out
 }
 
 type process struct {
@@ -52,10 +54,18 @@ type process struct {
 	parent *process
 	began  int // Seq of the event that made it; 0 if it is older than the trace
 	tasks  map[int]bool
-	fds    map[int]*Socket
+	fds    map[int]descriptor
 	exit   Event // its last thread ended
 
-	executed bool // a file, since it was made
+	executed bool   // a file, since it was made
+	std      [3]int // the files of descriptors 0 to 2 when it did
+}
+
+// descriptor is what is known of a descriptor of a process. Copies are known where [DescriptorEvents] are traced.
+type descriptor struct {
+	socket  *Socket
+	file    int  // equal for copies of one descriptor; 0 for one of which no copy was seen
+	cloexec bool // closed by exec
 }
 
 // Losses says what the trace lacks. A check that finds any must not pass: what it asks about may be what was lost.
@@ -110,6 +120,8 @@ type Socket struct {
 	owner     *process
 	addr, sk  uint64
 	connected bool
+	closes    int  // how often close(2) was called for a descriptor of it
+	outlived  bool // a close of it that was not its release
 }
 
 // String names the socket: by its port, or by its descriptor while it has none.
@@ -153,6 +165,8 @@ type Call struct {
 	parent *Call
 	to     uint32
 	toSet  bool
+	file   int  // of a system call with a descriptor: see there
+	shared bool // of a close: the socket lives on, as far as is known
 }
 
 // Seen reports whether the call happened.
@@ -334,6 +348,8 @@ func (t *Trace) follow(e Event, k *task, in *info) {
 		if s := t.byAddr[e.Uint("sock")]; s != nil {
 			s.Released = e
 			in.socket = s
+			in.call = k.closing(s)
+			s.outlived = s.closes > 1 || s.closes == 1 && in.call == nil
 			t.forget(s)
 		}
 	case Bind, Connect, Sendmsg, Recvmsg, Insert, Unicast:
@@ -346,7 +362,7 @@ func (t *Trace) follow(e Event, k *task, in *info) {
 		if name, ok := strings.CutPrefix(e.Name, "sys_enter_"); ok {
 			// A task is in one system call at most: what is still open has lost its return.
 			t.unreturned(k.open)
-			k.open = k.open[:0]
+			k.open, k.closed = k.open[:0], nil
 			in.parent = nil
 			t.enter(e, k, in, name)
 		} else if name, ok := strings.CutPrefix(e.Name, "sys_exit_"); ok {
@@ -372,7 +388,7 @@ func (t *Trace) task(id int) *task {
 }
 
 func (t *Trace) process(pid int, parent *process, began int) *process {
-	p := &process{pid: pid, parent: parent, began: began, tasks: map[int]bool{}, fds: map[int]*Socket{}}
+	p := &process{pid: pid, parent: parent, began: began, tasks: map[int]bool{}, fds: map[int]descriptor{}}
 	t.procs[pid] = p
 	return p
 }
@@ -382,9 +398,7 @@ func (t *Trace) newTask(e Event, k *task) {
 	p := k.proc
 	if e.Uint("clone_flags")&unix.CLONE_THREAD == 0 {
 		p = t.process(id, k.proc, e.Seq)
-		for fd, s := range k.proc.fds {
-			p.fds[fd] = s
-		}
+		maps.Copy(p.fds, k.proc.fds)
 	}
 	p.tasks[id] = true
 	t.tasks[id] = &task{proc: p}
@@ -393,7 +407,7 @@ func (t *Trace) newTask(e Event, k *task) {
 // exec: all other threads of the process have ended, and the one that called it has taken the process's ID.
 func (t *Trace) exec(e Event, k *task, in *info) {
 	pid, old := int(e.Int("pid")), int(e.Int("old_pid"))
-	k.open = nil
+	k.open, k.closed = nil, nil
 	k.proc.executed = true
 	if pid != old {
 		if was := t.tasks[old]; was != nil && was != k {
@@ -404,10 +418,14 @@ func (t *Trace) exec(e Event, k *task, in *info) {
 		}
 	}
 	k.proc.tasks[pid] = true
+	maps.DeleteFunc(k.proc.fds, func(_ int, d descriptor) bool { return d.cloexec })
+	for fd := range k.proc.std {
+		k.proc.std[fd] = k.proc.fds[fd].file
+	}
 }
 
 func (t *Trace) exit(e Event, k *task) {
-	k.open = nil
+	k.open, k.closed = nil, nil
 	delete(k.proc.tasks, e.Task)
 	delete(t.tasks, e.Task)
 	if len(k.proc.tasks) == 0 {
@@ -492,8 +510,9 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 			}
 		}
 	default: // a system call
-		if e.Has("fd") {
-			c.Socket = k.proc.fds[int(int32(e.Int("fd")))]
+		if fd, ok := descriptorOf(e); ok {
+			d := k.proc.fds[fd]
+			c.Socket, c.file = d.socket, d.file
 		}
 	}
 
@@ -507,11 +526,14 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 	case Connect:
 		c.send(uint32(e.Uint("portid")))
 	case "close":
+		fd, _ := descriptorOf(e)
+		delete(k.proc.fds, fd)
 		if s := c.Socket; s != nil {
-			delete(k.proc.fds, s.FD)
-			if s.owner == k.proc {
+			if s.owner == k.proc && s.FD == fd {
 				s.Closed = e
 			}
+			s.closes++
+			c.shared = t.shared(s)
 		}
 	}
 	in.socket = c.Socket
@@ -537,6 +559,12 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 	c.Return, c.Ret = e, e.Int("ret")
 	in.call, in.parent, in.socket = c, c.parent, c.Socket
 
+	switch name {
+	case "dup", "dup2", "dup3", "fcntl":
+		t.copied(c, k.proc)
+	case "close":
+		k.closed = c
+	}
 	s := c.Socket
 	if s == nil {
 		return
@@ -549,7 +577,7 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 			return
 		}
 		s.FD = int(c.Ret)
-		k.proc.fds[s.FD] = s
+		k.proc.fds[s.FD] = descriptor{socket: s, cloexec: c.Entry.Int("type")&unix.SOCK_CLOEXEC != 0}
 	case Insert:
 		if c.Ret == 0 {
 			s.Port, s.Bound = uint32(c.Entry.Uint("portid")), c.Entry
@@ -558,6 +586,88 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 	case "connect", Connect:
 		s.connected = s.connected || c.Ret == 0
 	}
+}
+
+// descriptorOf returns the descriptor that a system call was entered with.
+func descriptorOf(e Event) (fd int, ok bool) {
+	for _, name := range []string{"fd", "fildes", "oldfd"} {
+		if e.Has(name) {
+			return int(int32(e.Int(name))), true
+		}
+	}
+	return 0, false
+}
+
+// copied takes in the return of a call that may have copied a descriptor of process p.
+func (t *Trace) copied(c *Call, p *process) {
+	fd, _ := descriptorOf(c.Entry)
+	d := p.fds[fd]
+	switch {
+	case c.Ret < 0 || c.Ret == int64(fd) && c.Name == "dup2":
+		return
+	case c.Name == "dup3":
+		d.cloexec = c.Entry.Int("flags")&unix.O_CLOEXEC != 0
+	case c.Name == "fcntl" && c.Entry.Int("cmd") == unix.F_SETFD:
+		if d != (descriptor{}) {
+			d.cloexec = c.Entry.Int("arg")&unix.FD_CLOEXEC != 0
+			p.fds[fd] = d
+		}
+		return
+	case c.Name == "fcntl" && !c.copies():
+		return
+	default:
+		d.cloexec = c.Name == "fcntl" && c.Entry.Int("cmd") == unix.F_DUPFD_CLOEXEC
+	}
+	if d.file == 0 {
+		t.files++
+		d.file = t.files
+		from := p.fds[fd]
+		from.file = d.file
+		p.fds[fd] = from
+	}
+	p.fds[int(c.Ret)] = d
+}
+
+// copies reports whether c is a system call that copies a descriptor.
+func (c *Call) copies() bool {
+	switch c.Name {
+	case "dup", "dup2", "dup3":
+		return true
+	case "fcntl":
+		return c.Entry.Int("cmd") == unix.F_DUPFD || c.Entry.Int("cmd") == unix.F_DUPFD_CLOEXEC
+	}
+	return false
+}
+
+// shared reports whether a descriptor of the socket is known, or a system call that is under way on it.
+func (t *Trace) shared(s *Socket) bool {
+	for _, k := range t.tasks {
+		for _, c := range k.open {
+			if c.Socket == s && c.Name != "close" {
+				return true
+			}
+		}
+		for _, d := range k.proc.fds {
+			if d.socket == s && !k.proc.exit.Seen() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// closing returns the close of a descriptor of s that task k is in, or is on its way out of: there the kernel releases
+// the socket, before or after the event of its return, according to the version.
+func (k *task) closing(s *Socket) *Call {
+	for _, c := range k.open {
+		if c.Name == "close" && c.Socket == s {
+			return c
+		}
+	}
+	if k.closed != nil && k.closed.Socket == s {
+		return k.closed
+	}
+	return nil
 }
 
 // unreturned notes that the returns of these calls were missed. (The kernel has a count of them, but not every version

@@ -283,6 +283,8 @@ func TestSockets(t *testing.T) {
 		11 netlink_recvmsg sock=1 sk=101 flags=2
 		11 netlink_recvmsg_ret ret=-11
 		11 sys_exit_recvfrom ret=-11
+		11 sys_enter_close fd=3
+		11 sys_exit_close ret=0
 		10 sys_enter_close fd=3
 		10 sys_exit_close ret=0
 		10 netlink_release sock=1
@@ -303,8 +305,10 @@ func TestSockets(t *testing.T) {
 		P0 connect fd 3
 		K0 chooses port -4296 (autobind)
 		P0 write port -4296 → port 77, 16 bytes: EPERM
-		P0 recvfrom port -4296, flags PEEK: EAGAIN
+		P0 process 11: recvfrom port -4296, flags PEEK: EAGAIN
+		P0 process 11: close fd 3 of port -4296: still in use
 		P0 close port -4296
+		K0 port -4296 is free
 		P0 socket protocol 30: EPROTONOSUPPORT
 		P0 socket protocol 16: fd 3
 		P0 bind, any port, groups 0x3: port 10 (autobind)
@@ -450,6 +454,174 @@ func TestOutputBesideAPipe(t *testing.T) {
 		P0 bind port 100: ok
 		P0 prints "one"
 		P0 bind port 101: EINVAL
+	`, timeline(p))
+}
+
+// Children write into pipes of the program, one into a copy of its standard output: the copies tell which. It is drawn
+// the same live, when nobody knows yet how much will be printed.
+func TestOutputOfChildren(t *testing.T) {
+	events := script(t, fmt.Sprintf(`
+		9 task_newtask pid=10 clone_flags=0
+		10 sys_enter_dup3 oldfd=7 newfd=1 flags=0
+		10 sys_exit_dup3 ret=1
+		10 sched_process_exec pid=10 old_pid=10 filename=/prog
+		10 task_newtask pid=11 clone_flags=0
+		11 sys_enter_dup3 oldfd=5 newfd=1 flags=0
+		11 sys_exit_dup3 ret=1
+		11 sched_process_exec pid=11 old_pid=11 filename=/child
+		11 sys_enter_write fd=1 count=6
+		11 sys_exit_write ret=6
+		10 task_newtask pid=12 clone_flags=0
+		12 sys_enter_fcntl fd=1 cmd=%d arg=0
+		12 sys_exit_fcntl ret=3
+		12 sched_process_exec pid=12 old_pid=12 filename=/child
+		12 sys_enter_write fd=3 count=6
+		12 sys_exit_write ret=6
+		12 sched_process_exit pid=12
+		11 sched_process_exit pid=11
+		10 sys_enter_write fd=1 count=4
+		10 sys_exit_write ret=4
+		10 output fd=1 text=child
+		10 output fd=1 text=one
+		10 sched_process_exit pid=10`, unix.F_DUPFD))
+	want := `
+		P0 process 11 runs child
+		P0 process 12 runs child
+		P0 prints "child"
+		P0 process 12 exits
+		P0 process 11 exits
+		P0 prints "one"
+		P0 exits
+	`
+	p := New(events...).Program(10, "/prog")
+	diff(t, "timeline", want, timeline(p))
+
+	var whole, live strings.Builder
+	if err := WriteText(&whole, p.Timeline(), Style{}); err != nil {
+		t.Fatal(err)
+	}
+	l := NewLive(&live, 10, "/prog", Style{})
+	for _, e := range events {
+		if err := l.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	diff(t, "live timeline", whole.String(), live.String())
+}
+
+// A socket is released when nobody has it any more, and that is told where it was closed before.
+func TestRelease(t *testing.T) {
+	socket := func(port, sock int) string {
+		return fmt.Sprintf(`
+		10 sys_enter_socket family=16 type=%d protocol=25
+		10 netlink_create sock=%d protocol=25
+		10 sys_exit_socket ret=3
+		10 sys_enter_bind fd=3
+		10 netlink_bind sock=%[2]d sk=10%[2]d portid=%[3]d
+		10 netlink_insert sk=10%[2]d portid=%[3]d
+		10 netlink_insert_ret ret=0
+		10 netlink_bind_ret ret=0
+		10 sys_exit_bind ret=0`, 3|unix.SOCK_CLOEXEC, sock, port)
+	}
+	p := New(script(t, `
+		10 sched_process_exec pid=10 old_pid=10 filename=/prog`+socket(100, 1)+`
+		10 task_newtask pid=11 clone_flags=0
+		11 sched_process_exec pid=11 old_pid=11 filename=/child
+		10 sys_enter_dup fildes=3
+		10 sys_exit_dup ret=4
+		10 sys_enter_close fd=3
+		10 sys_exit_close ret=0
+		10 sys_enter_close fd=4
+		10 netlink_release sock=1
+		10 sys_exit_close ret=0`+socket(101, 2)+fmt.Sprintf(`
+		10 task_newtask pid=20 clone_flags=%d
+		20 sys_enter_recvmsg fd=3
+		20 netlink_recvmsg sock=2 sk=102
+		10 sys_enter_close fd=3
+		10 sys_exit_close ret=0
+		20 netlink_recvmsg_ret ret=-11
+		20 sys_exit_recvmsg ret=-11
+		20 netlink_release sock=2`, clone)+socket(102, 3)+`
+		10 task_newtask pid=12 clone_flags=0
+		12 sys_enter_fcntl fd=3 cmd=2 arg=0
+		12 sys_exit_fcntl ret=0
+		12 sched_process_exec pid=12 old_pid=12 filename=/child
+		10 sys_enter_close fd=3
+		10 sys_exit_close ret=0
+		12 sched_process_exit pid=12
+		12 netlink_release sock=3`+socket(103, 4)+`
+		10 sys_enter_close fd=3
+		10 sys_exit_close ret=0
+		10 netlink_release sock=4`)...).Program(10, "")
+	diff(t, "timeline", `
+		P0 socket protocol 25: fd 3
+		P0 bind port 100: ok
+		P0 process 11 runs child
+		P0 dup port 100: fd 4
+		P0 close fd 3 of port 100: still in use
+		P0 close port 100
+		K0 port 100 is free
+		P0 socket protocol 25: fd 3
+		P0 bind port 101: ok
+		P0 recvmsg port 101: waits
+		P0 close fd 3 of port 101: still in use
+		P0 recvmsg returns EAGAIN
+		K0 port 101 is free
+		P0 socket protocol 25: fd 3
+		P0 bind port 102: ok
+		P0 process 12 runs child
+		P0 close fd 3 of port 102: still in use
+		P0 process 12 exits
+		K0 port 102 is free
+		P0 socket protocol 25: fd 3
+		P0 bind port 103: ok
+		P0 close port 103
+	`, timeline(p))
+	if s := p.Sockets()[0]; s.Closed.Int("fd") != 3 {
+		t.Errorf("the close of the copy counts as that of the socket: %v", s.Closed)
+	}
+}
+
+// Options have names, and a thread in another network namespace is seen there.
+func TestOptionsAndNamespaces(t *testing.T) {
+	p := New(script(t, fmt.Sprintf(`
+		10 sched_process_exec pid=10 old_pid=10 filename=/prog
+		10 sys_enter_socket family=16 type=3 protocol=25
+		10 netlink_create net=1 sock=1 protocol=25
+		10 sys_exit_socket ret=3
+		10 sys_enter_setsockopt fd=3 level=1 optname=2
+		10 sys_exit_setsockopt ret=0
+		10 sys_enter_setsockopt fd=3 level=1 optname=15
+		10 sys_exit_setsockopt ret=-95
+		10 sys_enter_setsockopt fd=3 level=270 optname=1
+		10 sys_exit_setsockopt ret=0
+		10 sys_enter_setsockopt fd=3 level=270 optname=99
+		10 sys_exit_setsockopt ret=-92
+		10 sys_enter_setsockopt fd=3 level=6 optname=1
+		10 sys_exit_setsockopt ret=-92
+		10 task_newtask pid=20 clone_flags=%d
+		20 sys_enter_unshare unshare_flags=%d
+		20 sys_exit_unshare ret=0
+		20 sys_enter_socket family=16 type=3 protocol=25
+		20 netlink_create net=2 sock=2 protocol=25
+		20 sys_exit_socket ret=4
+		20 sys_enter_setns fd=5 nstype=%[2]d
+		20 sys_exit_setns ret=0
+		20 sys_enter_unshare unshare_flags=%d
+		20 sys_exit_unshare ret=0`, clone, unix.CLONE_NEWNET, unix.CLONE_NEWNS))...).Program(10, "")
+	diff(t, "timeline", `
+		P0 socket protocol 25: fd 3
+		P0 setsockopt fd 3, SO_REUSEADDR
+		P0 setsockopt fd 3, SO_REUSEPORT: ENOTSUP
+		P0 setsockopt fd 3, NETLINK_ADD_MEMBERSHIP
+		P0 setsockopt fd 3, option 99 of SOL_NETLINK: ENOPROTOOPT
+		P0 setsockopt fd 3, option 1 of level 6: ENOPROTOOPT
+		P0 thread 20 enters a new network namespace
+		P0 socket protocol 25: fd 4, in another network namespace
+		P0 thread 20 goes to another network namespace
 	`, timeline(p))
 }
 

@@ -4,6 +4,7 @@ package trace
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 )
 
@@ -96,6 +97,25 @@ var systemCalls = []string{
 // otherEvents are the further tracepoints of every trace: processes and threads. (task_newtask tells a thread from a
 // process by its flags, which sched_process_fork does not.)
 var otherEvents = []string{"task/task_newtask", "sched/sched_process_exec", "sched/sched_process_exit"}
+
+// DescriptorEvents returns the names of events, for [Config.Events], by which the trace knows the copies of a descriptor:
+// who else has a socket, and whether a child's standard output is that of the program.
+func DescriptorEvents() []string {
+	calls := []string{"dup", "dup3", "fcntl"}
+	if runtime.GOARCH == "amd64" {
+		calls = append(calls, "dup2") // newer architectures have no such call
+	}
+	var events []string
+	for _, c := range calls {
+		events = append(events, "syscalls:sys_enter_"+c, "syscalls:sys_exit_"+c)
+	}
+	return events
+}
+
+// NamespaceEvents returns the names of events, for [Config.Events], that show a thread going to another namespace.
+func NamespaceEvents() []string {
+	return []string{"syscalls:sys_enter_unshare", "syscalls:sys_exit_unshare", "syscalls:sys_enter_setns", "syscalls:sys_exit_setns"}
+}
 
 // moduleEvents are groups that are traced where their module is loaded.
 var moduleEvents = []string{"nlecho"}

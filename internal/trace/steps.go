@@ -99,7 +99,8 @@ type written struct {
 }
 
 // written returns the writes to descriptor fd, of which so many bytes were printed. Where a child writes into a pipe of
-// the program there are too many of them: then only those of the program's first process count.
+// the program, and it is not known that it does (see [DescriptorEvents]), there are too many of them: then only those of
+// the program's first process count.
 func (p *Program) written(fd, printed int64) []written {
 	var all, own []written
 	add := func(ws []written, c Call) []written {
@@ -110,7 +111,7 @@ func (p *Program) written(fd, printed int64) []written {
 		return append(ws, w)
 	}
 	for _, c := range p.Calls("write") {
-		if int64(int32(c.Entry.Int("fd"))) != fd || c.Ret <= 0 {
+		if p.stream(&c) != fd || c.Ret <= 0 {
 			continue
 		}
 		all = add(all, c)
@@ -122,6 +123,17 @@ func (p *Program) written(fd, printed int64) []written {
 		return own
 	}
 	return all
+}
+
+// stream returns 1 or 2 where a write goes to the standard output or the standard error of the program, whichever
+// descriptor and process it is made with, and 0 where it goes elsewhere.
+func (p *Program) stream(c *Call) int64 {
+	for _, std := range []int{1, 2} {
+		if f := p.root.std[std]; f != 0 && f == c.file || f == 0 && c.file == 0 && int(int32(c.Entry.Int("fd"))) == std {
+			return int64(std)
+		}
+	}
+	return 0
 }
 
 // at returns the event with this Seq.
@@ -154,8 +166,9 @@ type stepper struct {
 	p     *Program
 	steps []Step
 	held  *Call
-	depth int  // of the held line
-	dying bool // a Go program prints its traceback
+	depth int    // of the held line
+	dying bool   // a Go program prints its traceback
+	home  uint64 // the network namespace of the first socket; 0 before that
 }
 
 // add takes in event i of the trace.
@@ -189,14 +202,49 @@ func (s *stepper) add(i int) {
 			if c.Ret < 0 {
 				s.put(c.Entry, ProgramLane, NoArrow, 0, fmt.Sprintf("socket protocol %d: %s", protocol, errnoName(c.Ret)), true)
 			} else {
-				s.put(c.Entry, ProgramLane, NoArrow, 0, fmt.Sprintf("socket protocol %d: fd %d", protocol, c.Ret), false)
+				text := fmt.Sprintf("socket protocol %d: fd %d", protocol, c.Ret)
+				if s.home == 0 {
+					s.home = c.Socket.Net
+				} else if c.Socket.Net != s.home {
+					text += ", in another network namespace"
+				}
+				s.put(c.Entry, ProgramLane, NoArrow, 0, text, false)
 			}
+		}
+	case "sys_exit_unshare", "sys_exit_setns":
+		if c != nil && c.Ret == 0 {
+			switch kind := c.Entry.Int("unshare_flags") | c.Entry.Int("nstype"); {
+			case kind&unix.CLONE_NEWNET == 0:
+			case c.Name == "unshare":
+				s.put(c.Entry, ProgramLane, NoArrow, 0, fmt.Sprintf("thread %d enters a new network namespace", c.Task), false)
+			default:
+				s.put(c.Entry, ProgramLane, NoArrow, 0, fmt.Sprintf("thread %d goes to another network namespace", c.Task), false)
+			}
+		}
+	case "sys_exit_dup", "sys_exit_dup2", "sys_exit_dup3", "sys_exit_fcntl":
+		if c != nil && c.Socket != nil && c.copies() && c.Ret >= 0 {
+			name := c.Name
+			if name == "fcntl" {
+				name = "fcntl F_DUPFD"
+			}
+			s.put(c.Entry, ProgramLane, NoArrow, 0, fmt.Sprintf("%s %s: fd %d", name, c.Socket.at(c.Entry), c.Ret), false)
+		}
+	case Release:
+		// As a rule the close of a socket is its release, and its line says so. It is told where a close came before that
+		// was none.
+		if x := in.socket; x != nil && x.Port != 0 && x.outlived {
+			s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("port %s is free", portNumber(x.Port)), false)
 		}
 	case "sys_exit_connect", "sys_exit_getsockname", "sys_exit_setsockopt", "sys_exit_close":
 		if c != nil && c.Socket != nil {
 			text := fmt.Sprintf("%s %s", c.Name, c.Socket.at(c.Entry))
-			if c.Name == "connect" && c.toSet {
+			switch {
+			case c.Name == "connect" && c.toSet:
 				text += " → " + portName(c.to)
+			case c.Name == "setsockopt":
+				text += ", " + optionName(c.Entry.Int("level"), c.Entry.Int("optname"))
+			case c.Name == "close" && c.shared && c.Socket.Port != 0:
+				text = fmt.Sprintf("close fd %d of port %s: still in use", c.Entry.Int("fd"), portNumber(c.Socket.Port))
 			}
 			if c.Ret < 0 {
 				text += ": " + errnoName(c.Ret)
@@ -394,7 +442,20 @@ func (s *stepper) sends(c *Call) int {
 // put appends a step, after the line that was held back.
 func (s *stepper) put(e Event, lane Lane, arrow Arrow, depth int, text string, failed bool) {
 	s.flush()
+	if lane == ProgramLane && e.Name != Exec && e.Name != Exit {
+		text = s.whose(e) + text
+	}
 	s.steps = append(s.steps, Step{Seq: e.Seq, Time: e.Time, Lane: lane, Arrow: arrow, Depth: depth, Text: text, Failed: failed})
+}
+
+// whose begins the line of what another process than the program's first does.
+func (s *stepper) whose(e Event) string {
+	if i := s.t.index(e.Seq); i >= 0 {
+		if q := s.t.infos[i].owner; q != nil && q != s.p.root {
+			return fmt.Sprintf("process %d: ", q.pid)
+		}
+	}
+	return ""
 }
 
 // flush puts out the line that was held back: something happened inside the call.
@@ -404,7 +465,7 @@ func (s *stepper) flush() {
 		return
 	}
 	s.held = nil
-	step := Step{Seq: c.Entry.Seq, Time: c.Entry.Time, Lane: ProgramLane, Depth: s.depth, Text: begin(c)}
+	step := Step{Seq: c.Entry.Seq, Time: c.Entry.Time, Lane: ProgramLane, Depth: s.depth, Text: s.whose(c.Entry) + begin(c)}
 	switch c.Name {
 	case Sendmsg:
 		step.Arrow = Into
@@ -481,6 +542,38 @@ func size(c *Call) string {
 		return ""
 	}
 	return fmt.Sprintf(", %d bytes", c.Entry.Int("len"))
+}
+
+// optionName is the name of a socket option.
+func optionName(level, option int64) string {
+	names, of := map[int64]string(nil), fmt.Sprintf("level %d", level)
+	switch level {
+	case unix.SOL_SOCKET:
+		names, of = socketOptions, "SOL_SOCKET"
+	case unix.SOL_NETLINK:
+		names, of = netlinkOptions, "SOL_NETLINK"
+	}
+	if name := names[option]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("option %d of %s", option, of)
+}
+
+var socketOptions = map[int64]string{
+	unix.SO_DEBUG: "SO_DEBUG", unix.SO_REUSEADDR: "SO_REUSEADDR", unix.SO_REUSEPORT: "SO_REUSEPORT",
+	unix.SO_SNDBUF: "SO_SNDBUF", unix.SO_RCVBUF: "SO_RCVBUF", unix.SO_SNDBUFFORCE: "SO_SNDBUFFORCE", unix.SO_RCVBUFFORCE: "SO_RCVBUFFORCE",
+	unix.SO_BROADCAST: "SO_BROADCAST", unix.SO_PRIORITY: "SO_PRIORITY", unix.SO_MARK: "SO_MARK",
+	unix.SO_PASSCRED: "SO_PASSCRED", unix.SO_RCVLOWAT: "SO_RCVLOWAT", unix.SO_TIMESTAMP: "SO_TIMESTAMP",
+	unix.SO_SNDTIMEO: "SO_SNDTIMEO", unix.SO_RCVTIMEO: "SO_RCVTIMEO", unix.SO_SNDTIMEO_NEW: "SO_SNDTIMEO", unix.SO_RCVTIMEO_NEW: "SO_RCVTIMEO",
+	unix.SO_ATTACH_FILTER: "SO_ATTACH_FILTER", unix.SO_DETACH_FILTER: "SO_DETACH_FILTER", unix.SO_ATTACH_BPF: "SO_ATTACH_BPF",
+	unix.SO_RXQ_OVFL: "SO_RXQ_OVFL",
+}
+
+var netlinkOptions = map[int64]string{
+	unix.NETLINK_ADD_MEMBERSHIP: "NETLINK_ADD_MEMBERSHIP", unix.NETLINK_DROP_MEMBERSHIP: "NETLINK_DROP_MEMBERSHIP",
+	unix.NETLINK_PKTINFO: "NETLINK_PKTINFO", unix.NETLINK_BROADCAST_ERROR: "NETLINK_BROADCAST_ERROR",
+	unix.NETLINK_NO_ENOBUFS: "NETLINK_NO_ENOBUFS", unix.NETLINK_LISTEN_ALL_NSID: "NETLINK_LISTEN_ALL_NSID",
+	unix.NETLINK_CAP_ACK: "NETLINK_CAP_ACK", unix.NETLINK_EXT_ACK: "NETLINK_EXT_ACK", unix.NETLINK_GET_STRICT_CHK: "NETLINK_GET_STRICT_CHK",
 }
 
 func messageFlags(flags uint64) string {

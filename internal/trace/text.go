@@ -91,7 +91,7 @@ func (l *Live) Add(e Event) error {
 		l.steps.add(last)
 		l.enqueue(e)
 		if c := l.trace.infos[last].call; e.Name == "sys_exit_write" && c != nil && c.Ret > 0 {
-			if fd := int64(int32(c.Entry.Int("fd"))); fd == 1 || fd == 2 {
+			if fd := l.steps.p.stream(c); fd != 0 {
 				l.written[fd] += c.Ret
 				l.queue = append(l.queue, liveStep{Step{Time: c.Entry.Time}, fd, l.written[fd]})
 			}
