@@ -495,12 +495,17 @@ func TestOutputOfChildren(t *testing.T) {
 	`
 	p := New(events...).Program(10, "/prog")
 	diff(t, "timeline", want, timeline(p))
+	sameLive(t, events, p)
+}
 
+// sameLive draws the run of p, of which these are the events, as it comes.
+func sameLive(t *testing.T, events []Event, p *Program) {
+	t.Helper()
 	var whole, live strings.Builder
 	if err := WriteText(&whole, p.Timeline(), Style{}); err != nil {
 		t.Fatal(err)
 	}
-	l := NewLive(&live, 10, "/prog", Style{})
+	l := NewLive(&live, p.PID, p.Exec.Text("filename"), Style{})
 	for _, e := range events {
 		if err := l.Add(e); err != nil {
 			t.Fatal(err)
@@ -526,7 +531,7 @@ func TestRelease(t *testing.T) {
 		10 netlink_bind_ret ret=0
 		10 sys_exit_bind ret=0`, 3|unix.SOCK_CLOEXEC, sock, port)
 	}
-	p := New(script(t, `
+	events := script(t, `
 		10 sched_process_exec pid=10 old_pid=10 filename=/prog`+socket(100, 1)+`
 		10 task_newtask pid=11 clone_flags=0
 		11 sched_process_exec pid=11 old_pid=11 filename=/child
@@ -555,7 +560,8 @@ func TestRelease(t *testing.T) {
 		12 netlink_release sock=3`+socket(103, 4)+`
 		10 sys_enter_close fd=3
 		10 sys_exit_close ret=0
-		10 netlink_release sock=4`)...).Program(10, "")
+		10 netlink_release sock=4`)
+	p := New(events...).Program(10, "/prog")
 	diff(t, "timeline", `
 		P0 socket protocol 25: fd 3
 		P0 bind port 100: ok
@@ -580,6 +586,7 @@ func TestRelease(t *testing.T) {
 		P0 bind port 103: ok
 		P0 close port 103
 	`, timeline(p))
+	sameLive(t, events, p)
 	if s := p.Sockets()[0]; s.Closed.Int("fd") != 3 {
 		t.Errorf("the close of the copy counts as that of the socket: %v", s.Closed)
 	}

@@ -169,6 +169,7 @@ type stepper struct {
 	depth int    // of the held line
 	dying bool   // a Go program prints its traceback
 	home  uint64 // the network namespace of the first socket; 0 before that
+	freed Event  // the release of a socket inside a close whose line is still to come
 }
 
 // add takes in event i of the trace.
@@ -233,7 +234,11 @@ func (s *stepper) add(i int) {
 		// As a rule the close of a socket is its release, and its line says so. It is told where a close came before that
 		// was none.
 		if x := in.socket; x != nil && x.Port != 0 && x.outlived {
-			s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("port %s is free", portNumber(x.Port)), false)
+			if c != nil && During(e, *c) {
+				s.freed = e // newer kernels release inside close(2), older ones on the way out
+				return
+			}
+			s.free(e, x)
 		}
 	case "sys_exit_connect", "sys_exit_getsockname", "sys_exit_setsockopt", "sys_exit_close":
 		if c != nil && c.Socket != nil {
@@ -250,6 +255,10 @@ func (s *stepper) add(i int) {
 				text += ": " + errnoName(c.Ret)
 			}
 			s.put(c.Entry, ProgramLane, NoArrow, 0, text, c.Ret < 0)
+			if s.freed.Seen() && Inside(s.freed, *c) {
+				s.free(s.freed, c.Socket)
+				s.freed = Event{}
+			}
 		}
 	case Connect:
 		if c != nil && c.parent != nil {
@@ -296,6 +305,10 @@ func (s *stepper) add(i int) {
 	case Missed:
 		s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("%d hits of %s were not recorded", e.Int("count"), e.Text("probe")), true)
 	}
+}
+
+func (s *stepper) free(e Event, x *Socket) {
+	s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("port %s is free", portNumber(x.Port)), false)
 }
 
 // output makes a step of a printed line. It is no sign that something happened inside the call that is held back: the
