@@ -72,6 +72,7 @@ func crash() error {
 
 // survive sends a message that differs from crash's in C only, which is nobody's
 // port ID, and prints in a line port= which port ID the socket has got for A = 0.
+// It asks the socket for it, not the process.
 //
 // Seen when it is right: nlecho tries to answer, each time in vain; sendmsg returns;
 // the kernel lives. No reply is waited for, since none will come.
@@ -128,8 +129,9 @@ func receive(fd, n int) error {
 // C, the one in the header.
 //
 // Seen when it is right: two messages that differ in one of them only, and one of
-// which recurses; and two that differ in the other only, and do the same. The check
-// stops each recursion at its third level, so that the kernel lives.
+// which recurses; and two that differ only in the other and behave alike: both
+// recurse, or neither does. The check stops each recursion at its third level, so
+// that the kernel lives.
 //
 //lab:step 5
 func experiment() error {
