@@ -274,7 +274,7 @@ func (k *course) rules(s *labtest.Step) {
 		case "reuseaddr":
 			k.reused = a
 		case "reuseport":
-			k.says(s, "reuseport_set", k.option(a.Socket, unix.SO_REUSEPORT, a.Entry), "reuseport_set= is what setsockopt says to SO_REUSEPORT, which is not the same on all kernels")
+			k.says(s, "reuseport_set", k.option(a.Socket, unix.SO_REUSEPORT, a.Entry), "reuseport_set= is no row of the table: it is what ask returns as set, what setsockopt said to SO_REUSEPORT")
 		}
 	}
 	k.ended(s)
@@ -294,11 +294,11 @@ func (k *course) twice(s *labtest.Step) {
 		f := labtest.Failure{
 			Got:      fmt.Sprintf("%d was asked for on protocol %d only", k.number, holder.Protocol),
 			Expected: fmt.Sprintf("another protocol, while a socket of protocol %d has %d", holder.Protocol, k.number),
-			Likely:   "the protocol is the last argument of socket(2). Some are there in every kernel: man 7 netlink has a list",
+			Likely:   "the protocol is the last argument of socket(2). NETLINK_ROUTE is one that every kernel has",
 		}
 		if c := k.run.Trace.Calls("socket").Failed(unix.EPROTONOSUPPORT).First(); c.Seen() {
 			f.Got = fmt.Sprintf("no socket: protocol %d is not supported", c.Entry.Int("protocol"))
-			f.Likely = "a protocol exists when somebody in the kernel listens on it. man 7 netlink has a list of them"
+			f.Likely = "a protocol is there when a part of the kernel has registered it. man 7 netlink names them all, but not which ones this kernel has; /proc/net/netlink, in make shell, shows those (column Eth)"
 			f.Trace = []trace.Event{c.Entry, c.Return}
 		}
 		s.Fail(f)
@@ -315,13 +315,13 @@ func (k *course) twice(s *labtest.Step) {
 
 	home := k.find(k.abroad.Return, func(a attempt) bool { return wants(a) && a.Socket.Protocol == holder.Protocol })
 	s.Expect(home.Seen(), labtest.Failure{
-		Got:      "after that nobody asked at home",
-		Expected: fmt.Sprintf("a socket at home that is refused %d", k.number),
-		Likely:   "the frame of the program does it, for the line home=",
+		Got:      "after that nobody asked in the old network namespace",
+		Expected: fmt.Sprintf("a socket in the old network namespace that is refused %d", k.number),
+		Likely:   "step3, which is written already, does it for the line home=",
 		Trace:    k.abroad.events(),
 	})
 	s.Expect(home.Socket.Net == holder.Net, labtest.Failure{
-		Got:      fmt.Sprintf("home=%s, but that socket is not at home: thread %d made it, which is still in another network namespace", verdict(home.Call), home.Socket.Created.Task),
+		Got:      fmt.Sprintf("home=%s, but that socket is not in the old network namespace: thread %d made it, which is still in another network namespace", verdict(home.Call), home.Socket.Created.Task),
 		Expected: "the rest of the program stays in the old network namespace",
 		Likely:   "a thread that was sent to another namespace stays there, whoever it works for. Who brings it back, or sees to it that nobody else gets it?",
 		Trace:    append(k.abroad.events(), home.events()...),
@@ -368,7 +368,7 @@ func (k *course) whyHome(holder *trace.Socket) labtest.Failure {
 		f.Got = "the socket was made before another network namespace was entered"
 		f.Likely = "a socket belongs to the namespace in which it was made, wherever it is bound"
 	case made.Task != entered.Task:
-		f.Got = fmt.Sprintf("thread %d entered another network namespace, but thread %d made the socket, at home: %s", entered.Task, made.Task, verdict(a.Call))
+		f.Got = fmt.Sprintf("thread %d entered another network namespace, but thread %d made the socket, in the old one: %s", entered.Task, made.Task, verdict(a.Call))
 		f.Likely = "a network namespace is a matter of the thread. Which thread a goroutine runs on, Go decides anew again and again, unless it is told not to"
 	default:
 		f.Got = fmt.Sprintf("thread %d entered another network namespace, was back, and only then made the socket: %s", made.Task, verdict(a.Call))
@@ -404,7 +404,7 @@ func (k *course) collide(s *labtest.Step) trace.Event {
 		f.Likely = "that is what getpid says where the process is one among others. Process 1 it is in a PID namespace of its own only"
 	case !second.Seen():
 		f.Got = "one container"
-		f.Likely = "was the second one started, and as far as its bind?"
+		f.Likely = "was the second one started, and as far as its bind? A container prints one line, and its output ends only when it ends: read one line"
 	case second.number != 1:
 		f.Got = fmt.Sprintf("the second container asked for %d", second.number)
 		f.Likely = "the second process in a PID namespace is not 1: each container has one of its own"
@@ -417,7 +417,7 @@ func (k *course) collide(s *labtest.Step) trace.Event {
 		f.Trace = append(first.events(), first.Socket.Released, second.Entry, second.Return)
 	}
 	s.Expect(f.Got == "", f)
-	k.each(s, "pid", []string{"1", verdict(second.Call)}, f.Trace,
+	k.each(s, "pid", []string{"1", verdict(second.Call)}, "so bind answered", f.Trace,
 		"what each container prints, containers returns: a number, or what bind said")
 	return second.Return
 }
@@ -437,7 +437,7 @@ func (k *course) robust(s *labtest.Step, after trace.Event) {
 	}
 	if len(chosen) < 2 {
 		f.Got = fmt.Sprintf("in %d containers the kernel chose", len(chosen))
-		f.Likely = "was each of them started with the arguments container and auto, and as far as its bind?"
+		f.Likely = "was each of them started with the arguments container and auto, and as far as its bind? Of its output one line is read, not all"
 		own := k.find(after, func(a attempt) bool { return a.number != 0 && a.Socket.PID != k.run.Trace.PID })
 		if own.Seen() {
 			f.Got = fmt.Sprintf("the program asked for %d itself: %s", int32(own.number), verdict(own.Call))
@@ -461,20 +461,20 @@ func (k *course) robust(s *labtest.Step, after trace.Event) {
 		f.Likely = "the kernel's first choice is the process ID. Is each container process 1, and have those who asked for 1 ended by now?"
 	}
 	s.Expect(f.Got == "", f)
-	k.each(s, "auto", []string{fmt.Sprint(int32(a.Port)), fmt.Sprint(int32(b.Port))}, []trace.Event{a.Bound, b.Bound},
+	k.each(s, "auto", []string{fmt.Sprint(int32(a.Port)), fmt.Sprint(int32(b.Port))}, "these are the numbers that the kernel gave", []trace.Event{a.Bound, b.Bound},
 		"which number the kernel chose, the program has to ask it. It is printed as an int32, with its sign")
 	k.chosen = [2]*trace.Socket{a, b}
 }
 
 // each compares what the program reports of its two containers, in either order,
 // with what the kernel did.
-func (k *course) each(s *labtest.Step, key string, want []string, evidence []trace.Event, likely string) {
+func (k *course) each(s *labtest.Step, key string, want []string, why string, evidence []trace.Event, likely string) {
 	got := k.run.Keys(key)
 	slices.Sort(got)
 	slices.Sort(want)
 	s.Expect(slices.Equal(got, want), labtest.Failure{
 		Got:      fmt.Sprintf("%s=%s", key, strings.Join(got, ", ")),
-		Expected: fmt.Sprintf("%s=%s: so the kernel had it", key, strings.Join(want, ", ")),
+		Expected: fmt.Sprintf("%s=%s: %s", key, strings.Join(want, ", "), why),
 		Likely:   likely,
 		Trace:    evidence,
 	})
@@ -492,9 +492,14 @@ func (k *course) closed(s *labtest.Step) {
 			Likely:   "the sequence is: a socket that has the number, its close, a bind to the same number",
 		}
 		if a := k.find(trace.Event{}, refused); a.Seen() {
-			f.Got = fmt.Sprintf("%d was refused, but its holder had not been closed", int32(a.number))
-			f.Likely = "that two sockets cannot have it was step 1. Here the program has to close it first"
+			f.Got = fmt.Sprintf("%d was refused while the socket that has it had not been closed", int32(a.number))
+			f.Likely = "that two sockets cannot have it was step 1. Here the program has to close that socket first"
 			f.Trace = append(a.events(), a.holder.Closed)
+			if first := k.hadBefore(a); first != nil {
+				f.Got = fmt.Sprintf("%d was refused because another socket had got it since: after close it was free at once", int32(a.number))
+				f.Likely = "the question is about the socket that was closed. Who else could have that one at that moment?"
+				f.Trace = append(f.Trace, first.Closed, a.holder.Bound)
+			}
 		} else if a := k.reopened(); a.Seen() {
 			f.Got = fmt.Sprintf("the socket was closed, and %d was free at once", int32(a.number))
 			f.Likely = "close gives up a descriptor. Who else could have the socket at that moment?"
@@ -529,6 +534,17 @@ func (k *course) closedBefore(x *trace.Socket, e trace.Event) bool {
 	return slices.ContainsFunc(k.run.Trace.Calls("close").On(x).OK(), func(c trace.Call) bool {
 		return c.Entry.Seq == x.Closed.Seq && trace.Before(c.Return, e)
 	})
+}
+
+// hadBefore returns the socket that had the number of a, and was closed, before a's
+// holder got it; nil if there is none.
+func (k *course) hadBefore(a attempt) *trace.Socket {
+	for _, b := range k.asked {
+		if b.Ret == 0 && b.number == a.number && b.Socket != a.holder && sameSpace(b.Socket, a.holder) && k.closedBefore(b.Socket, a.holder.Bound) {
+			return b.Socket
+		}
+	}
+	return nil
 }
 
 // reopened returns the first attempt to get a number whose holder had been closed.

@@ -78,8 +78,8 @@ func step2(number uint32) error {
 	return nil
 }
 
-// step3: one socket has the number, and others ask for it elsewhere. At
-// home it is taken all the time.
+// step3: one socket has the number, and others ask for it elsewhere. In the old
+// network namespace ("home") it is taken all the time.
 func step3(number uint32) error {
 	holder, err := hold(echo, number)
 	if err != nil {

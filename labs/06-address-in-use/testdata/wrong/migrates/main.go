@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Fails: step 3: "made the socket, at home"
+// Fails: step 3: "made the socket, in the old one"
 // The thread is not locked. While the goroutine waits for something, its thread goes
 // to another goroutine, here to workers that keep theirs, and when it goes on, it
 // does so on another thread: at home. In a busy program that happens by itself, now
@@ -81,8 +81,8 @@ func step2(number uint32) error {
 	return nil
 }
 
-// step3: one socket has the number, and others ask for it elsewhere. At
-// home it is taken all the time.
+// step3: one socket has the number, and others ask for it elsewhere. In the old
+// network namespace ("home") it is taken all the time.
 func step3(number uint32) error {
 	holder, err := hold(echo, number)
 	if err != nil {

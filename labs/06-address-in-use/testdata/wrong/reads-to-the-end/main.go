@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+
+// Fails: step 4: "read one line"
+// All of a container's output is read. That ends when the container does, and the
+// container waits for the end of its input.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+const echo = 25 // the Netlink protocol of the module nlecho
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "address-in-use:", err)
+		os.Exit(1)
+	}
+}
+
+// run does what the arguments say.
+func run(args []string) error {
+	if len(args) == 2 && args[0] == "container" {
+		return inside(args[1])
+	}
+	numbers := []int{100, 0} // the port ID, and the only step to take; 0: all of them
+	for i, arg := range args[:min(len(args), len(numbers))] {
+		n, err := strconv.Atoi(arg)
+		if err != nil {
+			return fmt.Errorf("usage: program [NUMBER [STEP]]: %w", err)
+		}
+		numbers[i] = n
+	}
+	return explore(uint32(numbers[0]), numbers[1])
+}
+
+// explore goes through the steps, or through one of them, with the same number.
+func explore(number uint32, only int) error {
+	for i, step := range []func(uint32) error{step1, step2, step3, step4, step5} {
+		if only != 0 && only != i+1 {
+			continue
+		}
+		if err := step(number); err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// step1: a number is taken, and free again.
+func step1(number uint32) error {
+	second, afterClose := taken(number)
+	report("second", second)
+	report("after_close", afterClose)
+	return nil
+}
+
+// step2: a line for each rule of bind.
+func step2(number uint32) error {
+	for _, r := range rules(number) {
+		set, answer := ask(r)
+		if r.option == unix.SO_REUSEPORT {
+			report("reuseport_set", set)
+		}
+		report(r.key, answer)
+	}
+	return nil
+}
+
+// step3: one socket has the number, and others ask for it elsewhere. In the old
+// network namespace ("home") it is taken all the time.
+func step3(number uint32) error {
+	holder, err := hold(echo, number)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(holder)
+	report("protocol", otherProtocol(number))
+	report("netns", inNamespace(func() error { return try(echo, number) }))
+	report("home", try(echo, number))
+	return nil
+}
+
+// step4: two containers in which each program asks for its process ID,
+// and then two that are not so sure of it.
+func step4(uint32) error {
+	for _, way := range []string{"pid", "auto"} {
+		answers, err := containers(way)
+		if err != nil {
+			return err
+		}
+		for _, answer := range answers {
+			fmt.Printf("%s=%s\n", way, answer)
+		}
+	}
+	return nil
+}
+
+// step5: the experiment.
+func step5(number uint32) error {
+	closed, freed := experiment(number)
+	report("closed", closed)
+	report("freed", freed)
+	return nil
+}
+
+// report prints what the kernel said, by the name that errno(3) has for it.
+func report(key string, answer error) {
+	fmt.Printf("%s=%s\n", key, verdict(answer))
+}
+
+// verdict is "ok", or the name of an error: "EADDRINUSE".
+func verdict(err error) string {
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &errno):
+		return unix.ErrnoName(errno)
+	}
+	return err.Error()
+}
+
+// open makes a socket of a Netlink protocol. It has no number yet.
+func open(protocol int) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return -1, fmt.Errorf("opening a Netlink socket for protocol %d (is the module nlecho loaded?): %w", protocol, err)
+	}
+	return fd, nil
+}
+
+// bind asks for a number for the socket: for number, or, if that is 0, for any.
+func bind(fd int, number uint32) error {
+	return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: number})
+}
+
+// hold makes a socket of the protocol that has the number.
+func hold(protocol int, number uint32) (int, error) {
+	fd, err := open(protocol)
+	if err != nil {
+		return -1, err
+	}
+	if err := bind(fd, number); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("taking the number %d: %w", number, err)
+	}
+	return fd, nil
+}
+
+// try asks for the number with a new socket, and closes that again. It returns what
+// the kernel said.
+func try(protocol int, number uint32) error {
+	fd, err := hold(protocol, number)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// taken asks for the number while another socket has it, and once more when that
+// has been closed. It returns what the kernel said to each.
+//
+// Seen when it is right: on nlecho's protocol, one socket binds to the number, and
+// another is refused the same number; the first is closed; then a third gets it.
+func taken(number uint32) (second, afterClose error) {
+	holder, err := hold(echo, number)
+	if err != nil {
+		return err, err
+	}
+	second = try(echo, number)
+	unix.Close(holder)
+	return second, try(echo, number)
+}
+
+// rule is a question to bind, as a row of a table.
+type rule struct {
+	key    string
+	option int       // of level SOL_SOCKET, set to 1 on both sockets before they bind; 0: none
+	binds  []request // in this order; what the kernel says to the last one is the rule
+}
+
+// request asks for a number for one of two sockets, which are new for each rule.
+type request struct {
+	socket int // 0 or 1
+	number uint32
+}
+
+// rules is the table: for each key the shortest way to the situation that the text
+// describes under that key.
+//
+// Seen when it is right: each of these situations, and what the kernel answers in it.
+func rules(number uint32) []rule {
+	return []rule{
+		{"own", 0, []request{{0, number}, {0, number}}},
+		{"other", 0, []request{{0, number}, {0, number + 1}}},
+		{"zero", 0, []request{{0, number}, {0, 0}}},
+		{"one", 0, []request{{0, 1}}},
+		{"reuseaddr", unix.SO_REUSEADDR, []request{{0, number}, {1, number}}},
+		{"reuseport", unix.SO_REUSEPORT, []request{{0, number}, {1, number}}},
+	}
+}
+
+// ask carries out a rule: it returns what the kernel said to the option, and what it
+// said to the last bind. An option that the kernel refuses is no reason to stop: the
+// sockets bind all the same. Afterwards both sockets are gone.
+//
+// Seen when it is right: as for rules.
+func ask(r rule) (set, answer error) {
+	var sockets [2]int
+	for i := range sockets {
+		fd, err := open(echo)
+		if err != nil {
+			return err, err
+		}
+		defer unix.Close(fd)
+		if r.option != 0 {
+			set = errors.Join(set, unix.SetsockoptInt(fd, unix.SOL_SOCKET, r.option, 1))
+		}
+		sockets[i] = fd
+	}
+	for i, b := range r.binds {
+		answer = bind(sockets[b.socket], b.number)
+		if answer != nil && i < len(r.binds)-1 {
+			return set, fmt.Errorf("bind %d of %d: %w", i+1, len(r.binds), answer)
+		}
+	}
+	return set, answer
+}
+
+// otherProtocol asks for the number on a protocol other than nlecho's, and returns
+// what the kernel said.
+//
+// Seen when it is right: a socket of another protocol binds to the number, in the
+// same network namespace, while a socket of nlecho's protocol has it.
+func otherProtocol(number uint32) error {
+	return try(unix.NETLINK_ROUTE, number)
+}
+
+// inNamespace runs do in a new network namespace, and returns what do returned. The
+// rest of the program stays in the old one, now and afterwards.
+//
+// Seen when it is right: the socket that do makes is in another network namespace
+// than those before it and those after it.
+func inNamespace(do func() error) error {
+	result := make(chan error)
+	go func() {
+		// A network namespace is a thread's, and goroutines change threads as they please:
+		// all but this one. It never gives its thread back, and so the thread, which is
+		// in the wrong place for everybody else, ends with it.
+		runtime.LockOSThread()
+		ns, err := netns.New()
+		if err != nil {
+			result <- fmt.Errorf("a new network namespace: %w", err)
+			return
+		}
+		defer ns.Close()
+		result <- do()
+	}()
+	return <-result
+}
+
+// inside is what runs in a container. It takes a number in one of two ways, prints
+// which, or what the kernel said, and keeps it until its standard input ends.
+func inside(way string) error {
+	fd, err := open(echo)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var number uint32
+	if way == "pid" {
+		number = uint32(os.Getpid()) // as so many programs do
+		err = bind(fd, number)
+	} else {
+		number, err = robust(fd)
+	}
+	if err == nil {
+		fmt.Println(int32(number))
+	} else {
+		fmt.Println(verdict(err))
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// robust gives the socket a number that is free, whoever else is there, and returns
+// it.
+//
+// Seen when it is right: the kernel itself chooses, at the first attempt of each
+// container, and the program learns what it chose.
+func robust(fd int) (uint32, error) {
+	if err := bind(fd, 0); err != nil {
+		return 0, err
+	}
+	address, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, err
+	}
+	own, ok := address.(*unix.SockaddrNetlink)
+	if !ok {
+		return 0, errors.New("a Netlink socket with an address that is none of Netlink's")
+	}
+	return own.Pid, nil
+}
+
+// containers starts two containers one after the other, and returns the line that
+// each of them prints. A container is, here, this program once more (the file
+// /proc/self/exe) with the arguments "container" and way: in a PID namespace of its
+// own, where it is process 1, and in the network namespace of everybody else.
+//
+// Seen when it is right: two processes have a socket at the same time. Each thinks
+// that its process ID is 1. When containers returns, both have ended.
+func containers(way string) (answers []string, err error) {
+	for range 2 {
+		cmd := exec.Command("/proc/self/exe", "container", way)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+		cmd.Stderr = os.Stderr
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			return nil, err
+		}
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			return nil, err
+		}
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		// In this order, at the end of the function: both are told to go, and waited for.
+		defer cmd.Wait()
+		defer stdin.Close()
+		answer, err := io.ReadAll(stdout)
+		if err != nil {
+			return nil, fmt.Errorf("reading what a container says: %w", err)
+		}
+		answers = append(answers, strings.TrimSpace(string(answer)))
+	}
+	return answers, nil
+}
+func experiment(number uint32) (closed, freed error) {
+	holder, err := hold(echo, number)
+	if err != nil {
+		return err, err
+	}
+	// The number belongs to the socket, and the socket lives as long as anybody has a
+	// descriptor of it: this program another one, here; in daemons mostly a child that
+	// was started while the socket was open, and has inherited it.
+	other, err := unix.Dup(holder)
+	if err != nil {
+		return err, err
+	}
+	unix.Close(holder)
+	closed = try(echo, number)
+	unix.Close(other)
+	return closed, try(echo, number)
+}
