@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"netlinklabs/internal/labtest"
 	"netlinklabs/internal/trace"
@@ -26,6 +27,8 @@ const patience = 300
 
 // Numbers of the kernel, the same on x86 and on arm64.
 const (
+	soRcvTimeO      = 20
+	soRcvTimeONew   = 66
 	soSndTimeO      = 21
 	soSndTimeONew   = 67
 	solSocket       = 1
@@ -36,7 +39,8 @@ const (
 func TestSlowEcho(t *testing.T) {
 	// Of the switches those into state D, and of the signals all but SIGURG, which Go's
 	// runtime sends to goroutines that run for long.
-	k := &lab{Check: labtest.New(t, labtest.Events("sched:sched_switch if prev_state & 2", "signal:signal_generate if sig != 23"))}
+	k := &lab{Check: labtest.New(t, labtest.Probes(trace.SetSockOpt),
+		labtest.Events("sched:sched_switch if prev_state & 2", "signal:signal_generate if sig != 23"))}
 	k.Param("nlecho", "delay_ms", "0")
 	k.Step(1, func(s *labtest.Step) {
 		k.queue(s, 3+rand.IntN(6))
@@ -162,11 +166,15 @@ func (k *lab) counted(s *labtest.Step, run *labtest.Run, send trace.Call, m *tra
 		f.Likely = "drain has to take the replies out of the queue: what it says without that, nobody has seen"
 	}
 	s.Expect(len(reads) >= lay, f)
-	s.Reported(run, "queued", fmt.Sprint(lay), labtest.Failure{
-		Expected: fmt.Sprintf("queued=%d: so many replies were read after sendmsg had returned", lay),
+	f = labtest.Failure{
+		Expected: fmt.Sprintf("queued=%d: recvmsg returned so many replies; the trace has the first and the last", lay),
 		Trace:    []trace.Event{send.Return, after.First().Return, after.Last().Return, stuck.Return},
 		Likely:   "only a recvmsg that returns a message counts",
-	})
+	}
+	if _, told := run.Key("queued"); !told && stuck.Err() == syscall.EAGAIN && !run.End.OK() {
+		f.Likely = "EAGAIN came, and was taken for a failure. receive wraps its errors: == does not find it in there, errors.Is does"
+	}
+	s.Reported(run, "queued", fmt.Sprint(lay), f)
 	s.Reported(run, "lost", fmt.Sprint(lost), labtest.Failure{
 		Expected: fmt.Sprintf("lost=%t: of %d replies %d reached the queue", lost, len(m.Replies), inKernel(m)),
 		Trace:    []trace.Event{send.Return, all.First().Return, after.First().Return},
@@ -279,18 +287,21 @@ func (k *lab) watch(s *labtest.Step) {
 // callback. Nothing here depends on the program: it is the kernel that is asked.
 func (k *lab) kill(s *labtest.Step) {
 	p := k.startWatch(s)
-	sender, threads := 0, false // the task in sendmsg, and whether its process has others
+	sender, victim := 0, 0 // the task in sendmsg, and its process
+	threads := false       // whether that has other tasks
 	p.WaitFor(func(t *trace.Trace) bool {
 		r := t.Program(p.PID(), k.Lab.Program)
 		sender = r.Messages()[0].Call.Task
-		threads = sender == r.PID
+		victim, threads = sender, sender == r.PID
 		for _, e := range r.Events(trace.NewTask).Where("pid", int64(sender)) {
-			threads = e.Uint("clone_flags")&cloneThread != 0
+			if threads = e.Uint("clone_flags")&cloneThread != 0; threads {
+				victim = r.PID
+			}
 		}
 		return true
 	})
-	if err := syscall.Kill(sender, syscall.SIGKILL); err != nil {
-		k.Fault("sending SIGKILL to task %d of the program: %v", sender, err)
+	if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+		k.Fault("sending SIGKILL to the program's process %d: %v", victim, err)
 	}
 	killed := func(r *trace.Program) trace.Event {
 		return r.Events(trace.Signal).Where("sig", int64(syscall.SIGKILL)).First()
@@ -316,28 +327,30 @@ func (k *lab) kill(s *labtest.Step) {
 	k.Note("kill -9 while nlecho waited: the program's other threads ended at once, the one in sendmsg after nlecho_done")
 }
 
-// read: another thread reads each reply before nlecho goes on to the next.
+// read: another thread reads each reply before nlecho goes on to the next. nlecho
+// gives one more than the program is to read, so sendmsg lasts until it has read all.
 func (k *lab) read(s *labtest.Step) {
 	replies := 3 + rand.IntN(3)
-	k.set(replies, false)
+	k.set(replies+1, false)
 	k.Hold()
-	p := k.Start("read")
+	p := k.Start("read", strconv.Itoa(replies))
 	p.Input.Close()
 	for n := 1; n <= replies; n++ {
 		p.WaitFor(p.Waiting)
 		k.Release(1)
-		if n == replies {
-			break // now sendmsg returns as well: what comes first is not said
-		}
 		if _, ok := p.WaitForKey("read", func(v string) bool { return v == strconv.Itoa(n) }); !ok {
 			k.Free()
 			k.whyUnread(s, p.Wait(), n, replies)
 		}
 	}
+	// A program that does not wait for sendmsg ends here, while nlecho still waits.
+	p.WaitFor(p.Waiting)
+	k.Flush()
+	k.Free()
 	run := p.Wait()
 	send, m := message(s, run)
 	reads := run.Reads(send.Socket)
-	for n := 1; n < replies; n++ {
+	for n := 1; n <= min(replies, len(m.Replies)); n++ {
 		told, early := toldAt(run, "read", strconv.Itoa(n)), n > len(reads)
 		if !early {
 			early = !trace.Before(reads[n-1].Return, told)
@@ -391,8 +404,9 @@ func (k *lab) allRead(s *labtest.Step, run *labtest.Run, send trace.Call, m *tra
 		Likely:   "the program ended while a reply was still to come: main waits for nobody whom it is not told to wait for",
 	})
 	s.Reported(run, "sent", fmt.Sprint(send.Ret), labtest.Failure{
-		Trace:  []trace.Event{send.Return},
-		Likely: "send prints it when sendmsg has returned: the program ended before",
+		Expected: fmt.Sprintf("sent=%d, and only then the end", send.Ret),
+		Trace:    []trace.Event{reads.Last().Return, run.Trace.Events(trace.Exit).After(reads.Last().Return).First(), m.Done},
+		Likely:   "all was read, but sendmsg had not returned, and the program ended: who runs beside the reader has to be waited for, too",
 	})
 	var want []string
 	for n := range replies {
@@ -517,6 +531,9 @@ func (k *lab) free(s *labtest.Step, deferred bool) {
 		names, events := k.means(run.Trace, m.Call, answer)
 		means, tried = append(means, names...), append(tried, events...)
 	}
+	if len(means) == 0 && !deferred {
+		k.untried(s, run, send, answer)
+	}
 	// With defer=1 there is no need: sendmsg may be back before anything is tried.
 	s.Expect(len(means) > 0 || deferred, labtest.Failure{
 		Got:      "a sendmsg like any other: nothing in the trace could have freed it",
@@ -540,6 +557,53 @@ func (k *lab) free(s *labtest.Step, deferred bool) {
 		k.Fault("sendmsg returned before nlecho was done: %s", strings.Join(run.Trace.Evidence(send.Entry, m.Done, send.Return), "; "))
 	}
 	k.Note("the experiment: %s; sendmsg returned after nlecho_done", strings.Join(means, ", "))
+}
+
+// untried fails the step where the answer came before a time limit of the socket had
+// passed, or where that is one for reading.
+func (k *lab) untried(s *labtest.Step, run *labtest.Run, send trace.Call, told trace.Event) {
+	if l := limit(run.Trace, send, soSndTimeO, soSndTimeONew); l.set.Seen() {
+		waited := time.Duration(told.Time - send.Entry.Time)
+		f := labtest.Failure{
+			Got:      fmt.Sprintf("SO_SNDTIMEO is %v, and the answer came %v after sendmsg had begun", l.time, waited.Round(time.Millisecond)),
+			Expected: "an answer when the limit has passed, and is known to have worked or not",
+			Trace:    []trace.Event{l.set.Entry, send.Entry, told},
+			Likely:   "a limit that has not passed has not been tried. Set a shorter one, or look longer",
+		}
+		if l.time == 0 {
+			f.Got = "SO_SNDTIMEO is 0"
+			f.Likely = "0 means no limit: socket(7)"
+		}
+		s.Fail(f)
+	}
+	if l := limit(run.Trace, send, soRcvTimeO, soRcvTimeONew); l.set.Seen() {
+		s.Fail(labtest.Failure{
+			Got:      "SO_RCVTIMEO, and a sendmsg like any other",
+			Expected: "something that should bring sendmsg back early, and only then the line free=...",
+			Trace:    []trace.Event{l.set.Entry, send.Entry, told},
+			Likely:   "SO_RCVTIMEO is a limit for reading, and nobody reads here. socket(7) has the other one beside it",
+		})
+	}
+}
+
+// timeLimit is a limit of a socket, and the call that set it last.
+type timeLimit struct {
+	set  trace.Call
+	time time.Duration
+}
+
+// limit is the time limit that the socket of a send had, by the number of the option,
+// of which there are two.
+func limit(r *trace.Program, send trace.Call, options ...int64) (l timeLimit) {
+	for _, c := range r.Calls("setsockopt").On(send.Socket).OK().Before(send.Entry) {
+		if c.Entry.Int("level") != solSocket || !slices.Contains(options, c.Entry.Int("optname")) {
+			continue
+		}
+		for _, e := range r.Events(trace.SetSockOpt).In(c) {
+			l = timeLimit{c, time.Duration(e.Int("sec"))*time.Second + time.Duration(e.Int("usec"))*time.Microsecond}
+		}
+	}
+	return l
 }
 
 // toldAt is the write with which the program told a line KEY=VALUE for the first
@@ -575,10 +639,8 @@ func (k *lab) means(r *trace.Program, send trace.Call, told trace.Event) (names 
 			add(c.Entry, "MSG_DONTWAIT or O_NONBLOCK")
 		}
 	}
-	for _, c := range r.Calls("setsockopt").On(send.Socket).OK().Before(send.Entry) {
-		if o := c.Entry.Int("optname"); c.Entry.Int("level") == solSocket && (o == soSndTimeO || o == soSndTimeONew) {
-			add(c.Entry, "SO_SNDTIMEO")
-		}
+	if l := limit(r, send, soSndTimeO, soSndTimeONew); l.time != 0 && int64(l.time) <= told.Time-send.Entry.Time {
+		add(l.set.Entry, "SO_SNDTIMEO")
 	}
 	if trace.During(send.Socket.Closed, send) {
 		add(send.Socket.Closed, "close")

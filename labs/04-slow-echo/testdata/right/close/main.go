@@ -22,12 +22,19 @@ const (
 	greeting = "Hello you!"
 )
 
+func init() {
+	// main keeps the process's first thread: nothing below runs on that one.
+	runtime.LockOSThread()
+}
+
 func main() {
 	experiment := "read"
 	if len(os.Args) > 1 {
 		experiment = os.Args[1]
 	}
-	if err := run(experiment); err != nil {
+	done := make(chan error)
+	go func() { done <- run(experiment) }()
+	if err := <-done; err != nil {
 		fmt.Fprintln(os.Stderr, "slow-echo:", err)
 		os.Exit(1)
 	}
@@ -64,7 +71,12 @@ func run(experiment string) error {
 		fmt.Printf("lost=%t\n", lost)
 		return nil
 	case "watch":
-		return watch(send, func(tid int, state string) {
+		over := make(chan struct{})
+		defer close(over)
+		return watch(func() error {
+			elsewhere(over)
+			return send()
+		}, func(tid int, state string) {
 			fmt.Printf("tid=%d\n", tid)
 			fmt.Printf("state=%s\n", state)
 		})
@@ -122,9 +134,33 @@ func receive(fd, flags int) error {
 	return nil
 }
 
-// expected returns how many replies nlecho gives to a message. The module says
-// so in a file.
+// elsewhere brings the goroutine that calls it to another thread. Go's runtime does
+// that whenever it likes; here it is made to. A goroutine that is locked to its
+// thread stays where it is.
+func elsewhere(over <-chan struct{}) {
+	thread := unix.Gettid()
+	for range 4 {
+		taken := make(chan struct{})
+		go func() {
+			// Who waits gives away the thread, mostly to whom it has just started: to
+			// this goroutine, which keeps it.
+			runtime.LockOSThread()
+			close(taken)
+			<-over
+		}()
+		<-taken
+		if unix.Gettid() != thread {
+			return
+		}
+	}
+}
+
+// expected returns how many replies to read: the program's second argument, or as
+// many as nlecho gives to a message, which the module says in a file.
 func expected() (int, error) {
+	if len(os.Args) > 2 {
+		return strconv.Atoi(os.Args[2])
+	}
 	text, err := os.ReadFile("/sys/module/nlecho/parameters/replies")
 	if err != nil {
 		return 0, fmt.Errorf("asking nlecho for its number of replies (is the module loaded?): %w", err)
