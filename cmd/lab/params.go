@@ -36,7 +36,7 @@ func parseSettings(params, delay string) (settings, error) {
 		case !ok || !parameterName.MatchString(name) || value == "" || strings.ContainsAny(value, `="`):
 			return nil, usagef("PARAMS=%q: %q is not name=value. For example: PARAMS=\"replies=3 defer=1\"", params, field)
 		case name == "hold" && value != "0", name == "release":
-			return nil, usagef("PARAMS=%q: %s is for checks, which let nlecho go on; in a run nobody does", params, name)
+			return nil, usagef("PARAMS=%q: %s is for checks, which let nlecho go on; in a run nobody does. A long pause does as well: DELAY=2000", params, name)
 		case out.has(name):
 			return nil, usagef("PARAMS=%q: %s is there twice", params, name)
 		}

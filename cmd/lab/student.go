@@ -151,7 +151,7 @@ func (a *app) hint(args []string) error {
 }
 
 func (a *app) printHint(l *lab.Lab, h lab.Hint) {
-	fmt.Fprintf(a.out, "step %d of lab %d, hint %d of %d\n\n%s\n\n", h.Step, l.Number, h.Level, len(lab.HintLevels), text.Fill(strings.TrimSpace(h.Text), cmp.Or(min(a.width, 100), 80)))
+	fmt.Fprintf(a.out, "step %d of lab %d, hint %d of %d\n\n%s\n\n", h.Step, l.Number, h.Level, len(lab.HintLevels), text.Fill(h.Text, cmp.Or(min(a.width, 100), 80)))
 }
 
 // solution shows the solution beside the student's code.

@@ -73,12 +73,12 @@ func parseHints(file, text string, steps int) (Hints, error) {
 			step, stepLine = n, h.line
 			hints[n] = [len(HintLevels)]string{}
 		case 3:
-			switch body := strings.TrimSpace(h.body); {
+			switch body := strings.Trim(h.body, "\r\n"); {
 			case step == 0: // under a section that is wrong itself
 			case level == len(HintLevels) || !strings.EqualFold(h.text, HintLevels[level]):
 				bad(h.line, "%q: want the hints %s, in this order", h.text, strings.Join(HintLevels[:], ", "))
 				step = 0 // said once
-			case body == "":
+			case strings.TrimSpace(body) == "":
 				bad(h.line, "the hint is empty")
 				level++
 			default:

@@ -393,7 +393,7 @@ func (s *Step) Fail(f Failure) {
 	s.t.Helper()
 	rec := &wire.Step{N: s.N, Got: f.Got, Expected: f.Expected, Likely: f.Likely, Program: s.c.last.lastWords()}
 	if s.c.unbuilt == s.N {
-		rec.Got = fmt.Sprintf("step %d is not done yet", s.N)
+		rec.Got, rec.Expected = fmt.Sprintf("step %d is not done yet", s.N), ""
 		rec.Likely = fmt.Sprintf("the function of step %d still has the starter's panic in it: write it, then check again", s.N)
 		rec.Program = nil
 	} else if len(f.Trace) > 0 && s.c.last != nil {
