@@ -335,15 +335,20 @@ func (o observation) same(p observation) bool {
 }
 
 func (o observation) String() string {
-	a := o.a
-	if a == "0" {
-		a = fmt.Sprintf("0 (got %d)", int32(o.got))
-	}
 	what := "no recursion"
 	if o.recurse {
 		what = "recursion"
 	}
-	return fmt.Sprintf("A=%s C=%s: %s", a, o.c, what)
+	return fmt.Sprintf("A=%s C=%s: %s", o.a, o.c, what)
+}
+
+// precise is String with the port ID that a socket with A = 0 has got, by which it is
+// found in the trace.
+func (o observation) precise() string {
+	if o.a == "0" {
+		o.a = fmt.Sprintf("0 (port %d)", int32(o.got))
+	}
+	return o.String()
 }
 
 // decided: the student's experiment tells A from C, and so does the postmortem.
@@ -368,7 +373,7 @@ func decided(c *labtest.Check, s *labtest.Step) {
 	if len(seen) == 0 {
 		s.ToKernel(run) // fails, and knows why
 	}
-	var told []string
+	var told, precise []string
 	var evidence []trace.Event
 	recursed := 0
 	if len(seen) == 0 {
@@ -381,6 +386,7 @@ func decided(c *labtest.Check, s *labtest.Step) {
 	for i, o := range seen {
 		if !slices.ContainsFunc(seen[:i], o.same) {
 			told = append(told, o.String())
+			precise = append(precise, o.precise())
 			evidence = append(evidence, o.input)
 		}
 		if o.recurse {
@@ -388,7 +394,7 @@ func decided(c *labtest.Check, s *labtest.Step) {
 		}
 	}
 	f := labtest.Failure{
-		Got:      strings.Join(told, "; "),
+		Got:      strings.Join(precise, "; "),
 		Expected: "two messages that differ in one field only, and one of which recurses; and two that differ only in the other field, and behave alike: both recurse, or neither does",
 		Trace:    evidence,
 	}
