@@ -444,7 +444,7 @@ func decided(c *labtest.Check, s *labtest.Step) {
 		Got:      fmt.Sprintf("decides = %q", labtest.Short(pm.Decides)),
 		Expected: `what the experiment has shown, "A", "B", "C" or "A and C"`,
 		Trace:    evidence,
-		Likely:   "look at your own messages again: " + strings.Join(told, "; "),
+		Likely:   "look at your own messages again: " + strings.Join(precise, "; "),
 	})
 }
 
