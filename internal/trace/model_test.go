@@ -203,7 +203,7 @@ func TestDeferred(t *testing.T) {
 		4.000 ms  netlink_sendmsg(port 100 to kernel (port 0), 20 bytes)
 		6.000 ms  nlecho_input portid=100 nlmsg_pid=100 len=20
 		13.000 ms  netlink_sendmsg -> 20
-		26.000 ms  nlecho_reply n=1 to=100 ret=-111
+		26.000 ms  nlecho_reply n=1 to=100 ret=-111, ECONNREFUSED
 	`, evidence(p, send.Return, ms[0].Replies[1], ms[0].Input, send.Entry, Event{}, p.Calls("sendto").First().Entry))
 }
 

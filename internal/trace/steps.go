@@ -162,14 +162,15 @@ func (t *Trace) index(seq int) int {
 // A call that returns before anything else happens is one line; one with something in it is two. So the line of a call
 // that was just entered is held back until the next event decides.
 type stepper struct {
-	t     *Trace
-	p     *Program
-	steps []Step
-	held  *Call
-	depth int    // of the held line
-	dying bool   // a Go program prints its traceback
-	home  uint64 // the network namespace of the first socket; 0 before that
-	freed Event  // the release of a socket inside a close whose line is still to come
+	t      *Trace
+	p      *Program
+	steps  []Step
+	held   *Call
+	depth  int    // of the held line
+	dying  bool   // a Go program prints its traceback
+	home   uint64 // the network namespace of the first socket; 0 before that
+	freed  Event  // the release of a socket inside a close whose line is still to come
+	chosen Event  // the choice of a port ID inside a connect, likewise
 }
 
 // add takes in event i of the trace.
@@ -255,6 +256,10 @@ func (s *stepper) add(i int) {
 				text += ": " + errnoName(c.Ret)
 			}
 			s.put(c.Entry, ProgramLane, NoArrow, 0, text, c.Ret < 0)
+			if s.chosen.Seen() && Inside(s.chosen, *c) {
+				s.put(s.chosen, KernelLane, NoArrow, 0, fmt.Sprintf("chooses port %s (autobind)", portNumber(c.Socket.Port)), false)
+				s.chosen = Event{}
+			}
 			if s.freed.Seen() && Inside(s.freed, *c) {
 				s.free(s.freed, c.Socket)
 				s.freed = Event{}
@@ -266,6 +271,10 @@ func (s *stepper) add(i int) {
 		}
 	case Insert + ret:
 		if c != nil && c.Socket != nil && c.Ret == 0 && c.Socket.Auto && (c.parent == nil || c.parent.Name != Bind) {
+			if c.Syscall == "connect" {
+				s.chosen = e // connect's own line comes at its end
+				return
+			}
 			s.put(e, KernelLane, NoArrow, s.sends(c.parent), fmt.Sprintf("chooses port %s (autobind)", portNumber(c.Socket.Port)), false)
 		}
 	case Unicast:
@@ -389,7 +398,10 @@ func (s *stepper) echo(e Event, in info) {
 			line(NoArrow, false, "waits %d ms", e.Int("delay_ms"))
 		}
 	case EchoWake:
-		if n := len(m.Waits); depth < 2 && n > 0 && (m.Waits[n-1].Int("hold") != 0 || m.Waits[n-1].Int("delay_ms") > 0) {
+		const exit = 4 // NLECHO_EXIT: the network namespace or the module goes
+		if e.Int("why") == exit {
+			line(NoArrow, false, "waits no longer: its sockets are closed")
+		} else if n := len(m.Waits); depth < 2 && n > 0 && (m.Waits[n-1].Int("hold") != 0 || m.Waits[n-1].Int("delay_ms") > 0) {
 			line(NoArrow, false, "goes on")
 		}
 	case EchoReply:
@@ -646,10 +658,17 @@ func (t *Trace) describe(e Event) string {
 	case Insert, Unicast:
 		return fmt.Sprintf("%s(%s)", name, portName(uint32(e.Uint("portid"))))
 	case EchoInput:
-		return fmt.Sprintf("%s portid=%d nlmsg_pid=%d len=%d", name, e.Uint("portid"), e.Uint("pid"), e.Uint("nlmsg_len"))
+		text := fmt.Sprintf("%s portid=%d nlmsg_pid=%d len=%d", name, e.Uint("portid"), e.Uint("pid"), e.Uint("nlmsg_len"))
+		if e.Int("depth") > 1 {
+			text += fmt.Sprintf(" depth=%d stack_left=%d", e.Int("depth"), e.Int("stack_left"))
+		}
+		return text
 	case EchoReject:
 		return fmt.Sprintf("%s portid=%d: %s", name, e.Uint("portid"), rejectReason(e.Int("reason")))
 	case EchoReply:
+		if e.Int("ret") < 0 {
+			return fmt.Sprintf("%s n=%d to=%d ret=%d, %s", name, e.Int("n"), e.Uint("to"), e.Int("ret"), errnoName(e.Int("ret")))
+		}
 		return fmt.Sprintf("%s n=%d to=%d ret=%d", name, e.Int("n"), e.Uint("to"), e.Int("ret"))
 	case EchoWait, EchoWake, EchoDone:
 		return fmt.Sprintf("%s portid=%d", name, e.Uint("portid"))
