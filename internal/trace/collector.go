@@ -29,8 +29,8 @@ type Config struct {
 	// buffer, the only one that the kernel prints when it dies (ftrace_dump_on_oops).
 	Instance string
 
-	// Probes names kernel functions beyond those of every trace: [Connect], [Release]. Each costs about 15 ms under
-	// emulation.
+	// Probes names kernel functions beyond those of every trace: [Connect], [Release], [SetSockOpt]. Each costs about
+	// 15 ms under emulation.
 	Probes []string
 
 	// Events names tracepoints beyond those of every trace, "signal:signal_generate", or all of a group, "nlnotify".

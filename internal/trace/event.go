@@ -26,6 +26,11 @@ const (
 	Unicast = "netlink_unicast" // ssk, skb, portid, nonblock: a message goes to one port, 0 being the kernel
 	Recvmsg = "netlink_recvmsg" // sock, sk, len, flags: any of recv, recvfrom, recvmsg, read ...
 
+	// SetSockOpt gives an option of the level SOL_SOCKET to a socket of whatever family (net/core/sock.c). sec and usec
+	// are the first 16 bytes of its value: the time limit where the option is one (SO_SNDTIMEO, SO_RCVTIMEO), and noise
+	// where the option is shorter.
+	SetSockOpt = "sock_setsockopt" // sock, sk, optname, sec, usec (Config.Probes)
+
 	// Processes and threads.
 	NewTask = "task_newtask"       // pid, clone_flags, in the task that forks
 	Exec    = "sched_process_exec" // pid, filename

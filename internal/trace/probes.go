@@ -41,6 +41,7 @@ var probes = []probe{
 
 	{name: Connect, args: "sock=$arg1:x64 sk=+24($arg1):x64 " + addressArgs, active: 16, extra: true},
 	{name: Release, args: "sock=$arg1:x64", extra: true},
+	{name: SetSockOpt, args: "sock=$arg1:x64 sk=+24($arg1):x64 optname=$arg3:s32 sec=+u0($arg4):s64 usec=+u8($arg4):s64", extra: true},
 }
 
 const addressArgs = "family=+0($arg2):u16 portid=+4($arg2):u32 groups=+8($arg2):u32 len=$arg3:s32"
