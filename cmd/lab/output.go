@@ -146,13 +146,16 @@ func (a *app) shown(l *lab.Lab, path string) (shownFile, error) {
 
 var tags = regexp.MustCompile(`(?s)<desc.*?</desc>|<[^>]*>`)
 
-// svgText is what a picture says, a line each. They are sorted: what two threads do
-// at the same time is never twice in the same order.
+// numbers are those of processes, and the port IDs that the kernel makes up.
+var numbers = regexp.MustCompile(`\b(process|thread|task) [0-9]+|-?[0-9]{7,}`)
+
+// svgText is what a picture says, a line each. They are sorted, and do not tell one
+// process from another: what two do at the same time is never twice in the same order.
 func svgText(svg string) string {
 	var lines []string
 	for l := range strings.Lines(tags.ReplaceAllString(svg, "\n")) {
 		if l = strings.TrimSpace(l); l != "" {
-			lines = append(lines, l)
+			lines = append(lines, numbers.ReplaceAllString(l, "$1 N"))
 		}
 	}
 	slices.Sort(lines)

@@ -153,6 +153,8 @@ var masks = []struct {
 	with string
 }{
 	{escapes, ""},
+	// A report's lines are broken where a longer number makes it necessary.
+	{regexp.MustCompile("\n {19}([A-Za-z0-9\"(`])"), " $1"},
 	// Kernel versions: 6.1.0-51-cloud-amd64, 6.1.174-1, 7.2.6+deb14-amd64.
 	{regexp.MustCompile(`\b[0-9]+\.[0-9]+(\.[0-9]+)*[-+~][0-9A-Za-z][-+.~0-9A-Za-z]*`), "KERNEL"},
 	{regexp.MustCompile(`(?i)\b(kernel|linux) [0-9]+\.[0-9]+(\.[0-9]+)*\b`), "$1 KERNEL"},
@@ -177,9 +179,9 @@ var masks = []struct {
 
 var (
 	// id is a process's or a port's, where the text calls it so: "pid 12",
-	// "port 12", "nlmsg_pid=12", "to=12"; or a descriptor, "fd 3"; or a
-	// sequence number, "nlmsg_seq=12", which libraries begin at random.
-	id = regexp.MustCompile(`(?i)\b([a-z_]*(?:pid|tid|port|portid|process|thread|task|header|fd|_seq)[ =:]+|to=)([0-9]+)\b`)
+	// "port 12", "nlmsg_pid=12", "to=12", "asks for 12"; or a descriptor, "fd 3";
+	// or a sequence number, "nlmsg_seq=12", which libraries begin at random.
+	id = regexp.MustCompile(`(?i)\b([a-z_]*(?:pid|tid|port|portid|port id|process|thread|task|header|fd|_seq|known|asks for)[ =:]+|to=)([0-9]+)\b`)
 	// autobound is a port ID as netlink_autobind makes them up when the
 	// thread group's ID is taken: from S32_MIN to -4096 (6.1), signed or not.
 	autobound = regexp.MustCompile(`(^|[^0-9A-Za-z_.-])(-[1-9][0-9]{3,9}|[234][0-9]{9})\b`)
