@@ -146,20 +146,28 @@ func (a *app) shown(l *lab.Lab, path string) (shownFile, error) {
 
 var tags = regexp.MustCompile(`(?s)<desc.*?</desc>|<[^>]*>`)
 
-// numbers are those of processes, and the port IDs that the kernel makes up.
-var numbers = regexp.MustCompile(`\b(process|thread|task) [0-9]+|-?[0-9]{7,}`)
+// numbers are process IDs, port IDs and descriptors, and sizes.
+var numbers = regexp.MustCompile(`\bID[0-9]+\b|-?\b[0-9]{2,}\b( bytes)?`)
 
-// svgText is what a picture says, a line each. They are sorted, and do not tell one
-// process from another: what two do at the same time is never twice in the same order.
+// svgText is what a picture says under lab.Mask, a word each. They are sorted, and one
+// ID is like another: what two do at the same time is never twice in the same order,
+// and where a line is broken hangs on the length of an ID.
 func svgText(svg string) string {
 	var lines []string
 	for l := range strings.Lines(tags.ReplaceAllString(svg, "\n")) {
 		if l = strings.TrimSpace(l); l != "" {
-			lines = append(lines, numbers.ReplaceAllString(l, "$1 N"))
+			lines = append(lines, l)
 		}
 	}
-	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+	text := numbers.ReplaceAllStringFunc(lab.Mask(strings.Join(lines, "\n")), func(n string) string {
+		if strings.HasSuffix(n, " bytes") {
+			return n
+		}
+		return "N"
+	})
+	words := strings.Fields(text)
+	slices.Sort(words)
+	return strings.Join(words, "\n")
 }
 
 // plain is the tool as it prints into a text: no terminal, 80 columns.
