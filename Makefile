@@ -8,7 +8,7 @@
 # and bench do it.
 
 VERBS := list check run hint solution reset shell doctor setup test \
-         gate soak matrix bench output starter help
+         vagrant-test gate soak matrix bench output starter claims help
 
 GOALS := $(or $(MAKECMDGOALS),list)
 WORDS := $(foreach g,$(GOALS),$(or \

@@ -10,6 +10,9 @@ fail() {
 	exit 2
 }
 
+[ "$(uname -s)" = Linux ] ||
+	fail "The labs run on Linux. On this machine they do in a VM: vagrant up, vagrant ssh, and there cd netlink-labs (docs/instructors.md)."
+
 # Next to the sources; where these cannot be written, in the cache.
 bin=bin
 if ! { mkdir -p bin && [ -w bin ]; } 2>/dev/null; then

@@ -5,6 +5,7 @@
 //
 //	guest       PID 1 of a throw-away VM
 //	guest run   runs the program under test and sends its output and trace
+//	guest here  does a job on this machine's own kernel, as root: see internal/place
 package main
 
 import (
@@ -25,6 +26,8 @@ func main() {
 		guest.Boot()
 	case verb == "run":
 		err = run()
+	case verb == "here":
+		err = guest.Here(os.Args[2:])
 	default:
 		err = fmt.Errorf("usage: guest run, in the place of a check")
 	}

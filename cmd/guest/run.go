@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"sync/atomic"
@@ -25,7 +26,7 @@ func run() error {
 	}
 	var waits atomic.Int64 // of nlecho that are under way
 	held := make(chan struct{}, 1<<16)
-	collector, err := trace.Start(trace.Config{
+	cfg := trace.Config{
 		Keep:   true,
 		Probes: []string{trace.Release},
 		Events: append(trace.DescriptorEvents(), trace.NamespaceEvents()...),
@@ -42,8 +43,17 @@ func run() error {
 			if b, err := json.Marshal(e); err == nil {
 				records.Send(wire.Record{Kind: wire.KindEvent, Event: b})
 			}
+			if e.Name == trace.EchoReject && e.Int("reason") == trace.RejectedDeep {
+				records.Send(wire.Record{Kind: wire.KindDied, Text: guest.DeepRecursion})
+				os.Exit(1)
+			}
 		},
-	})
+	}
+	if lab.Shared {
+		cfg.Keep, cfg.Instance = false, wire.Instance
+	}
+	cfg.Add(lab.Trace...)
+	collector, err := trace.Start(cfg)
 	if err != nil {
 		return err
 	}
@@ -66,7 +76,15 @@ func run() error {
 	}
 	ready <- p.PID()
 	p.Input.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		newAdmin(lab, p, collector).work(ctx)
+		close(done)
+	}()
 	end := p.Wait()
+	cancel()
+	<-done
 	if err := collector.Close(); err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func TestBugs(t *testing.T) {
 		d.lab(t, nil, "bug").want(t, 2, "", "bug wants the name of one")
 	})
 	t.Run("compiler", func(t *testing.T) {
-		const old = "exec -module nlbugs/testdata/old true"
+		const old = "exec -module kmod/nlbugs/testdata/old true"
 		spec := os.Getenv("KERNEL")
 		said := d.lab(t, []string{"KERNEL=" + spec}, strings.Fields(old)...)
 		said.want(t, 2, "", "cannot build the module old")

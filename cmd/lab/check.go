@@ -17,6 +17,7 @@ import (
 	"netlinklabs/internal/cache"
 	"netlinklabs/internal/judge"
 	"netlinklabs/internal/lab"
+	"netlinklabs/internal/place"
 	"netlinklabs/internal/report"
 	"netlinklabs/internal/vm"
 	"netlinklabs/internal/wire"
@@ -28,6 +29,8 @@ type source struct {
 	dir     string // Go code, or
 	program string // a finished executable
 	work    bool   // it is the student's own work
+	// earlier gets what a boot before the last one has left; may be nil.
+	earlier func(boot string, left wire.Earlier)
 }
 
 // source finds what is to be judged for a lab: CODE, PROGRAM, SOLUTION, or the
@@ -53,7 +56,12 @@ func (a *app) source(l *lab.Lab, w lab.Workspace) (source, error) {
 	if err := a.ensure(l, w); err != nil {
 		return source{}, err
 	}
-	return source{what: a.short(w.LabDir(l)), dir: w.LabDir(l), work: true}, nil
+	dir := w.LabDir(l)
+	return source{what: a.short(dir), dir: dir, work: true, earlier: func(_ string, left wire.Earlier) {
+		if left.Verdict == vm.Panicked.String() {
+			a.keepCrash(dir, judge.Events(left), []byte(left.Console))
+		}
+	}}, nil
 }
 
 // ensure makes the student's folder on first use and says so.
@@ -152,6 +160,9 @@ func (a *app) check(args []string) error {
 
 // checkOne builds program and check at the same time, and judges.
 func (a *app) checkOne(l *lab.Lab, src source) (*report.Report, error) {
+	if a.where == place.InVagrant {
+		return a.checkAway(l, src)
+	}
 	// The program first, apart from everything: a compile error is for the student
 	// to see before anything is fetched or booted.
 	dir, remove, err := cache.Scratch()
@@ -174,20 +185,14 @@ func (a *app) checkOne(l *lab.Lab, src source) (*report.Report, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if j.VM, err = a.vm(os.Getenv("KERNEL")); err != nil {
+	if j.VM, j.Here, err = a.places(os.Getenv("KERNEL")); err != nil {
 		return nil, err
 	}
 	files, err := src.files(l)
 	if err != nil {
 		return nil, err
 	}
-	if src.work {
-		j.Earlier = func(boot string, left wire.Earlier) {
-			if left.Verdict == vm.Panicked.String() {
-				a.keepCrash(src.dir, judge.Events(left), []byte(left.Console))
-			}
-		}
-	}
+	j.Earlier = src.earlier
 	rep, err := j.Check(a.ctx, l, program, files)
 	if rep != nil {
 		rep.Code = src.what
@@ -286,6 +291,11 @@ func (a *app) checkMany(names []string, jsonFile string) error {
 	w, err := a.workspace()
 	if err != nil {
 		return err
+	}
+	if a.where == place.InVagrant {
+		if err := a.connect(a.ctx); err != nil { // once, and not for each lab
+			return err
+		}
 	}
 	var reports []*report.Report
 	var failed, fault error

@@ -25,6 +25,7 @@ import (
 	"netlinklabs/internal/cache"
 	"netlinklabs/internal/kernel"
 	"netlinklabs/internal/lab"
+	"netlinklabs/internal/vm"
 )
 
 // The tests of the tool run the built tool, as a user would, in a copy of the
@@ -43,7 +44,7 @@ var (
 type shared struct {
 	root  string   // the copy of the checkout
 	cache string   // the user's, with kernels and modules
-	env   []string // of the go command, which else looks for its caches below HOME
+	env   []string // of the go command, which else looks for its caches below HOME, and ACCEL
 }
 
 func TestMain(m *testing.M) {
@@ -93,6 +94,10 @@ func makeShared(dir string) (*shared, error) {
 			return nil, fmt.Errorf("asking go for its %s: %w", name, err)
 		}
 		s.env = append(s.env, name+"="+strings.TrimSpace(string(v)))
+	}
+	// A KVM that hangs is found out once, and not at each desk. kvm.txtar tries that.
+	if accel, _, ok := vm.Known(s.cache); ok {
+		s.env = append(s.env, "ACCEL="+accel)
 	}
 	return s, nil
 }
@@ -396,6 +401,33 @@ func (term *terminal) expect(t *testing.T, text string) {
 		case <-term.new:
 		case <-end:
 			t.Fatalf("the terminal does not show %q but %q", text, s)
+		}
+	}
+}
+
+// drain waits until everything that was printed so far has been read. A program can have ended,
+// and what it printed still be on its way: so something is printed behind it.
+func (term *terminal) drain(t *testing.T) {
+	t.Helper()
+	const mark = "\x00end\x00"
+	if _, err := term.tty.WriteString(mark); err != nil {
+		t.Fatal(err)
+	}
+	end := time.After(patience)
+	for {
+		term.mu.Lock()
+		before, found := bytes.CutSuffix(term.out.Bytes(), []byte(mark))
+		if found {
+			term.out.Truncate(len(before))
+		}
+		term.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-term.new:
+		case <-end:
+			t.Fatalf("the terminal does not show the mark behind %q", term)
 		}
 	}
 }

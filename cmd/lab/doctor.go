@@ -71,6 +71,7 @@ func (a *app) doctor(args []string) error {
 	if err := e.tools(); err != nil {
 		return err
 	}
+	e.vagrantState()
 	if a.ctx.Err() != nil {
 		return a.ctx.Err()
 	}
@@ -285,7 +286,7 @@ func (e *examination) tools() error {
 	}
 	for _, w := range all {
 		switch {
-		case w.name == arch.QEMU:
+		case w.name == arch.QEMU, w.purpose == forVagrant:
 		case w.there():
 			e.say(good, w.label(), "%s", w.does)
 		case w.purpose == forFetch && !kernel.NeedsFetch(os.Getenv("KERNEL")):

@@ -69,3 +69,35 @@ func TestDoctorFinds(t *testing.T) {
 		}
 	}
 }
+
+// What doctor says of Vagrant, which is in nobody's way.
+func TestDoctorVagrant(t *testing.T) {
+	for _, tt := range []struct{ name, stub, want string }{
+		{"none", "", "--  Vagrant                not installed, only needed for WHERE=vagrant: docs/instructors.md\n"},
+		{"broken", "echo no such gem >&2; exit 1", "--  Vagrant                exit status 1: no such gem\n"},
+		{"running", "[ $1 = --version ] && echo Vagrant 2.3.4 || printf '1,default,provider-name,libvirt\n1,default,state,running\n'",
+			"ok  Vagrant                2.3.4\n  ok  Vagrant's VM           runs (libvirt): WHERE=vagrant checks there\n"},
+		{"not made", "[ $1 = --version ] && echo Vagrant 2.3.4 || printf '1,default,provider-name,libvirt\n1,default,state,not_created\n'",
+			"--  Vagrant's VM           not made yet (libvirt), only needed for WHERE=vagrant: vagrant up\n"},
+		{"off", "[ $1 = --version ] && echo Vagrant 2.3.4 || printf '1,default,provider-name,virtualbox\n1,default,state,poweroff\n'",
+			"--  Vagrant's VM           poweroff (virtualbox): vagrant up\n"},
+		{"no provider", "[ $1 = --version ] && echo Vagrant 2.3.4 || { echo '1,,error-exit,Vagrant::Errors::NoDefaultProvider,None.'; exit 1; }",
+			"--  Vagrant's VM           Vagrant finds no provider that works here"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bin := t.TempDir()
+			if tt.stub != "" {
+				writeFile(t, filepath.Join(bin, "vagrant"), "#!/bin/sh\n"+tt.stub+"\n", 0o755)
+			}
+			t.Setenv("PATH", bin)
+			a, out := patient(t)
+			a.root = t.TempDir()
+			writeFile(t, filepath.Join(a.root, "Vagrantfile"), "", 0o644)
+			e := &examination{a: a}
+			e.vagrantState()
+			if !strings.Contains(out.String(), tt.want) || e.bad > 0 {
+				t.Errorf("%d in the way, and no %q in\n%s", e.bad, tt.want, out)
+			}
+		})
+	}
+}

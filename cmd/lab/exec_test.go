@@ -384,7 +384,10 @@ func TestExecMdlayherNetlink(t *testing.T) {
 	d := newDesk(t)
 	const pkgs = "github.com/mdlayher/netlink/..."
 	env := []string{"CGO_ENABLED=0", "GOWORK=off", "KERNEL=" + os.Getenv("KERNEL")}
-	got, output, all := d.results(t, d.root, "-module tun", env, "-timeout", "30m", pkgs)
+	// Two of its tests give the kernel 10 ms for a whole dump, which a busy machine has not
+	// always, and panic with all the others then.
+	const hasty = "TestIntegrationConnConcurrentSerializeReceive"
+	got, output, all := d.results(t, d.root, "-module tun", env, "-timeout", "30m", "-skip", "^"+hasty, pkgs)
 	want := map[string]string{}
 	cmd := exec.Command("go", "test", "-list", ".", pkgs)
 	cmd.Dir, cmd.Env = d.root, append(append(d.env, "PWD="+d.root), env...)
@@ -393,12 +396,12 @@ func TestExecMdlayherNetlink(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name := range strings.FieldsSeq(string(list)) {
-		if strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Example") {
+		if !strings.HasPrefix(name, hasty) && (strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Example")) {
 			want[name] = "pass"
 		}
 	}
 	if len(want) < 80 {
-		t.Errorf("the package has %d tests and examples, version 1.11.2 has 86", len(want))
+		t.Errorf("the package has %d tests and examples, version 1.11.2 has 84 that are run", len(want))
 	}
 	for name := range got {
 		if _, ok := want[name]; !ok && strings.Contains(name, "/") {
@@ -440,7 +443,9 @@ func TestExecOneOutput(t *testing.T) {
 	}
 	const lines = 2000
 	script := fmt.Sprintf(`sleep 1000 & i=0; while [ $i -lt %d ]; do printf '%%s-' $i; printf '%%s\n' $i >&2; i=$((i+1)); done`, lines)
-	got, err := d.command(t.Context(), "exec", busybox, "sh", "-c", script).CombinedOutput()
+	cmd := d.command(t.Context(), "exec", busybox, "sh", "-c", script)
+	cmd.Env = append(cmd.Env, "ACCEL=tcg") // nor says it anything about KVM
+	got, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%.500s", err, got)
 	}

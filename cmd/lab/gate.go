@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -123,13 +124,29 @@ func (t *trial) judge(rep *report.Report) string {
 	return got("no step fails, step %d must", t.step)
 }
 
-// tally counts trials and keeps what went wrong. It may be used by several
-// goroutines at once.
+// tally counts trials and tells what went wrong, at once: who interrupts a long run
+// keeps what it has shown. It may be used by several goroutines at once.
 type tally struct {
-	mu     sync.Mutex
-	passed int
-	failed []string
-	perLab map[int][2]int // passed, failed
+	tell func(text string)
+
+	mu             sync.Mutex
+	passed, failed int
+	perLab         map[int][2]int // passed, failed
+}
+
+func (a *app) tally() *tally {
+	return &tally{tell: func(text string) {
+		a.progress.clear()
+		fmt.Fprintf(a.out, "%s\n\n", strings.TrimRight(text, "\n"))
+	}}
+}
+
+// fail counts and tells what is wrong apart from trials.
+func (c *tally) fail(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed++
+	c.tell(text)
 }
 
 func (c *tally) add(t *trial, bad string) {
@@ -144,15 +161,16 @@ func (c *tally) add(t *trial, bad string) {
 		n[0]++
 	} else {
 		n[1]++
-		c.failed = append(c.failed, fmt.Sprintf("lab %d, %s: %s", t.lab.Number, t.name, bad))
+		c.failed++
+		c.tell(fmt.Sprintf("lab %d, %s: %s", t.lab.Number, t.name, bad))
 	}
 	c.perLab[t.lab.Number] = n
 }
 
-// try runs all trials, as many at once as there are cores.
+// try runs all trials, as many at once as there may be VMs.
 func (a *app) try(j *judge.Judge, all []trial, c *tally) error {
 	g, ctx := errgroup.WithContext(a.ctx)
-	g.SetLimit(cores())
+	g.SetLimit(max(runtime.NumCPU(), j.VM.Slots))
 	for i := range all {
 		g.Go(func() error {
 			if ctx.Err() != nil {
@@ -177,7 +195,7 @@ func (a *app) try(j *judge.Judge, all []trial, c *tally) error {
 func (c *tally) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.passed + len(c.failed)
+	return c.passed + c.failed
 }
 
 // gate proves of each lab that its form is sound, its solution passes, its
@@ -193,21 +211,23 @@ func (a *app) gate(args []string) error {
 	}
 	defer remove()
 	quiet(j)
-	c := &tally{}
+	// One more than there are cores: what the programs of some labs do most is wait.
+	j.VM.Slots = runtime.NumCPU() + 1
+	c := a.tally()
 	var all []trial
 	form := map[int]int{}
 	for _, l := range labs {
 		if l.Err != nil {
-			c.failed = append(c.failed, l.Err.Error())
+			c.fail(l.Err.Error())
 			continue
 		}
 		for _, p := range lab.Form(a.ctx, l) {
 			form[l.Number]++
-			c.failed = append(c.failed, p.String())
+			c.fail(p.String())
 		}
 		ts, err := trials(l, j.Dir)
 		if err != nil {
-			c.failed = append(c.failed, err.Error())
+			c.fail(err.Error())
 			continue
 		}
 		all = append(all, ts...)
@@ -216,9 +236,6 @@ func (a *app) gate(args []string) error {
 		return err
 	}
 	a.progress.clear()
-	for _, f := range c.failed {
-		fmt.Fprintf(a.out, "%s\n\n", strings.TrimRight(f, "\n"))
-	}
 	for _, l := range labs {
 		n := c.perLab[l.Number]
 		mark := "ok "
@@ -227,7 +244,7 @@ func (a *app) gate(args []string) error {
 		}
 		fmt.Fprintf(a.out, "  %s lab %-3d %-20s %d of %d programs judged right, %d problems of form\n", mark, l.Number, l.Slug, n[0], n[0]+n[1], form[l.Number])
 	}
-	if len(c.failed) > 0 {
+	if c.failed > 0 {
 		return errNotPassed
 	}
 	return nil
@@ -237,6 +254,9 @@ func (a *app) gate(args []string) error {
 func quiet(j *judge.Judge) {
 	j.Say = nil
 	j.VM.Say = nil
+	if j.Here != nil {
+		j.Here.Say = nil
+	}
 }
 
 var errNoRuns = errors.New("nothing was run")

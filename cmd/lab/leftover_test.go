@@ -108,6 +108,13 @@ var stages = []stage{
 		d.write(t, "hang/main.go", hangs)
 		return []string{"CODE=hang", "V=1"}
 	}},
+	{name: "checking in the Vagrant VM", args: []string{"check", "1"}, output: wire.BootedLine, prepare: func(t *testing.T, d *desk) []string {
+		d.write(t, "hang/main.go", hangs)
+		// A Vagrant whose VM is this machine.
+		d.write(t, "bin/vagrant", "#!/bin/sh\necho Host default\n")
+		d.write(t, "bin/ssh", "#!/bin/sh\nunset WHERE\nexec \""+d.root+"/bin/lab\" inside\n")
+		return []string{"CODE=hang", "V=1", "WHERE=vagrant", "PATH=" + d.dir + "/bin:" + os.Getenv("PATH")}
+	}},
 	{name: "running", args: []string{"run", "1"}, output: "here I am", prepare: func(t *testing.T, d *desk) []string {
 		d.write(t, "endless/main.go", endless)
 		return []string{"CODE=endless"}

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +35,9 @@ type verb struct {
 	run              func(*app, []string) error
 }
 
+// anywhere are the verbs that obey WHERE=. The others do in a VM what they do in a VM.
+var anywhere = []string{"check", "run", "shell", "gate", "soak", "inside"}
+
 // verbs in the order in which help shows them. Those behind the empty one are
 // for authors.
 func verbs() []verb {
@@ -53,14 +55,18 @@ func verbs() []verb {
 		{},
 		{"exec", "[-module NAME[,PARAM=VALUE...]]... [-boot PARAM=VALUE]... PROGRAM [ARG...]", "go test -exec: run a test binary in the VM", (*app).exec},
 		{"bug", "NAME", "show in the VM what a bug of docs/bugs.md does", (*app).bug},
+		{"claim", "ROW", "try a claim of docs/claims.md, with the timeline", (*app).claim},
+		{"claims", "[-check] [-invert] [ROW...]", "try the articles' claims and write docs/claims.md", (*app).claims},
 		{"new", "N SLUG", "write the skeleton of a lab", (*app).newLab},
 		{"starter", "[N...]", "write the starters from the solutions", (*app).starter},
 		{"output", "[-check] [N...]", "bring the output shown in the texts up to date", (*app).output},
 		{"test", "[-run GROUP,...]", "the project's own tests", (*app).test},
+		{"vagrant-test", "", "the Vagrant VM, from its box to its end; needs root or libvirt", (*app).vagrantTest},
 		{"gate", "[N...]", "prove that checks can fail: solutions, starters, wrong answers", (*app).gate},
-		{"soak", "[-n TIMES] [-load] [N...]", "repeat checks", (*app).soak},
+		{"soak", "[-n TIMES] [-all] [-only idle|loaded] [N...]", "repeat checks", (*app).soak},
 		{"matrix", "[KERNEL...]", "modules' tests and solutions on several kernels", (*app).matrix},
 		{"bench", "[-n TIMES] [N]", "a check's time beside a bare boot's", (*app).bench},
+		{"inside", "", "the other end of WHERE=vagrant, in the VM", (*app).inside},
 		{"prepare", "[KERNEL...]", "fetch kernels and build the modules", (*app).prepare},
 	}
 }
@@ -87,6 +93,8 @@ type app struct {
 	colour   bool
 	verbose  bool
 	progress *progress
+	where    place.Where                       // the place of checks and runs
+	vagrant  *session                          // with the tool in the Vagrant VM, once it is wanted
 	bugs     func() (map[string]string, error) // what output shows of them
 }
 
@@ -115,6 +123,9 @@ func run() int {
 	}
 	a.progress = newProgress(a.err, term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb")
 	err := a.dispatch(os.Args[1:])
+	if a.vagrant != nil {
+		a.vagrant.close()
+	}
 	a.progress.clear()
 	var code *lab.CodeError
 	var usage usageError
@@ -166,6 +177,12 @@ func (a *app) dispatch(args []string) error {
 	if i < 0 {
 		return usagef("no verb %q: `%s help` lists them", name, filepath.Base(os.Args[0]))
 	}
+	if a.where, err = chooseWhere(os.Getenv("WHERE"), os.Getenv("FORCE") == "1", place.Marked()); err != nil {
+		return err
+	}
+	if !slices.Contains(anywhere, name) {
+		a.where = place.InVM
+	}
 	return all[i].run(a, args)
 }
 
@@ -196,9 +213,12 @@ variables:
   SOLUTION=1     judge the lab's solution
   START=N        make the starter with the steps before N solved
   WORK=DIR       keep your code in DIR
-  KERNEL=...     `+strings.Join(kernel.Series(), ", ")+`, host, or a folder; default `+kernel.Default+`
+  KERNEL=...     `+strings.Join(kernel.Series(), ", ")+`, host, or a folder; default `+kernel.Default+`;
+                 claims: or all
   ACCEL=...      auto, kvm or tcg
-  WHERE=...      vm (a throw-away VM)
+  WHERE=...      check, run, shell, gate, soak: vm (a throw-away VM), or here
+                 (this machine's own kernel; the default in the Vagrant VM);
+                 check, run: vagrant (from the host, in the Vagrant VM)
   PARAMS="..."   run: parameters for the lab's module, "replies=3 defer=1"
   DELAY=MS       run: short for PARAMS="delay_ms=MS"
   V=1            show the VM's console
@@ -268,11 +288,6 @@ func (a *app) builder() *lab.Builder {
 
 // vm prepares the kernel that KERNEL names and the place for throw-away VMs.
 func (a *app) vm(spec string) (*place.VM, error) {
-	switch where := os.Getenv("WHERE"); where {
-	case "", "vm":
-	default:
-		return nil, usagef("WHERE=%s: this workbook runs checks in a throw-away VM, WHERE=vm", where)
-	}
 	accel := os.Getenv("ACCEL")
 	if !slices.Contains([]string{"", "auto", "kvm", "tcg"}, accel) {
 		return nil, usagef("ACCEL=%s: it is auto, kvm or tcg", accel)
@@ -288,21 +303,51 @@ func (a *app) vm(spec string) (*place.VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &place.VM{Kernel: k, Guest: filepath.Join(a.root, "bin", "guest"), Accel: accel, State: a.cache,
-		Say: func(s string) { a.note("%s", s) }}
-	if self, err := os.Executable(); err == nil {
-		p.Guest = filepath.Join(filepath.Dir(self), "guest")
-	}
+	p := &place.VM{Kernel: k, Guest: a.guest(), Accel: accel, State: a.cache, Say: func(s string) { a.note("%s", s) }}
 	if a.verbose {
 		p.Console = a.err
 	}
 	return p, nil
 }
 
+// guest is the path of the guest program, which stands beside this one.
+func (a *app) guest() string {
+	if self, err := os.Executable(); err == nil {
+		return filepath.Join(filepath.Dir(self), "guest")
+	}
+	return filepath.Join(a.root, "bin", "guest")
+}
+
+// places prepares the kernel that KERNEL names, the place for throw-away VMs, and, where
+// checks run on this machine's kernel, the place for these.
+func (a *app) places(spec string) (*place.VM, *place.Here, error) {
+	if a.where == place.InVagrant {
+		return nil, nil, usagef("WHERE=vagrant is for check and run; for everything else: vagrant ssh")
+	}
+	if a.where != place.OnThisKernel {
+		p, err := a.vm(spec)
+		return p, nil, err
+	}
+	running, err := kernel.Running(a.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if spec != "" && spec != "host" && spec != running.Release {
+		return nil, nil, usagef("KERNEL=%s: checks run on this machine's own kernel here, which is %s. In a throw-away VM they run on any: WHERE=vm", spec, running.Release)
+	}
+	p, err := a.vm("host")
+	if err != nil {
+		return nil, nil, err
+	}
+	p.Kernel = running
+	h := &place.Here{Guest: p.Guest, Say: p.Say, Console: p.Console}
+	return p, h, nil
+}
+
 // judge prepares everything for checks. The returned function removes the
 // scratch folder.
 func (a *app) judge(spec string) (*judge.Judge, func(), error) {
-	p, err := a.vm(spec)
+	p, h, err := a.places(spec)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -310,7 +355,7 @@ func (a *app) judge(spec string) (*judge.Judge, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &judge.Judge{VM: p, Root: a.root, Dir: dir, Builder: a.builder(), Say: a.progress.say}, remove, nil
+	return &judge.Judge{VM: p, Here: h, Root: a.root, Dir: dir, Builder: a.builder(), Say: a.progress.say}, remove, nil
 }
 
 // progress shows what takes time: on a terminal one line that is written over,
@@ -346,6 +391,3 @@ func (p *progress) clear() {
 		p.shown = false
 	}
 }
-
-// cores is how many checks are run at once.
-func cores() int { return runtime.NumCPU() }

@@ -92,9 +92,17 @@ func (a *app) output(args []string) error {
 	a.bugs = sync.OnceValues(a.bugOutputs)
 	stale := false
 	for _, d := range documents {
-		shown, err := a.shown(d.lab, d.path)
-		if err != nil {
-			return err
+		// On a busy machine a program's pause of 100 ms may be over before what was to
+		// happen meanwhile. What is shown has to be what one run of a few shows.
+		var shown shownFile
+		for range runsOfOutput {
+			var err error
+			if shown, err = a.shown(d.lab, d.path); err != nil {
+				return err
+			}
+			if shown.diff == "" {
+				break
+			}
 		}
 		a.progress.clear()
 		name := filepath.ToSlash(rel(a.root, d.path))
@@ -116,6 +124,9 @@ func (a *app) output(args []string) error {
 	}
 	return nil
 }
+
+// runsOfOutput is how often output is run before it counts as another one.
+const runsOfOutput = 3
 
 // shownFile is a file that shows output: as it should be, and how that differs.
 type shownFile struct{ now, diff string }
@@ -149,9 +160,10 @@ var tags = regexp.MustCompile(`(?s)<desc.*?</desc>|<[^>]*>`)
 // numbers are process IDs, port IDs and descriptors, and sizes.
 var numbers = regexp.MustCompile(`\bID[0-9]+\b|-?\b[0-9]{2,}\b( bytes)?`)
 
-// svgText is what a picture says under lab.Mask, a word each. They are sorted, and one
+// svgText is what a picture says under lab.Mask, each word once. They are sorted, and one
 // ID is like another: what two do at the same time is never twice in the same order,
-// and where a line is broken hangs on the length of an ID.
+// where a line is broken hangs on the length of an ID, and whether a read had to wait
+// on who was faster.
 func svgText(svg string) string {
 	var lines []string
 	for l := range strings.Lines(tags.ReplaceAllString(svg, "\n")) {
@@ -167,7 +179,7 @@ func svgText(svg string) string {
 	})
 	words := strings.Fields(text)
 	slices.Sort(words)
-	return strings.Join(words, "\n")
+	return strings.Join(slices.Compact(words), "\n")
 }
 
 // plain is the tool as it prints into a text: no terminal, 80 columns.

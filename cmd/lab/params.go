@@ -35,7 +35,7 @@ func parseSettings(params, delay string) (settings, error) {
 		switch {
 		case !ok || !parameterName.MatchString(name) || value == "" || strings.ContainsAny(value, `="`):
 			return nil, usagef("PARAMS=%q: %q is not name=value. For example: PARAMS=\"replies=3 defer=1\"", params, field)
-		case name == "hold" && value != "0", name == "release":
+		case name == "hold" && value != "0", name == "release", name == "stop", name == "max_depth":
 			return nil, usagef("PARAMS=%q: %s is for checks, which let nlecho go on; in a run nobody does. A long pause does as well: DELAY=2000", params, name)
 		case out.has(name):
 			return nil, usagef("PARAMS=%q: %s is there twice", params, name)
@@ -114,7 +114,7 @@ func parameters(m place.Module) ([]string, error) {
 	for entry := range strings.SplitSeq(string(data), "\x00") {
 		if parm, ok := strings.CutPrefix(entry, "parm="); ok {
 			name, _, _ := strings.Cut(parm, ":")
-			if name != "release" {
+			if !slices.Contains([]string{"release", "stop", "max_depth"}, name) {
 				names = append(names, name)
 			}
 		}

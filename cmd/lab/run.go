@@ -65,10 +65,10 @@ func (a *app) runSource(l *lab.Lab, src source, params settings, args []string) 
 		seen.Add(e)
 	})
 	still.stop()
+	live.Close() // what it holds back is shown, however the run ended
 	if err != nil {
 		return err
 	}
-	live.Close()
 	err = a.runEnd(l, res, params)
 	if meantToDie(l, res) && src.work && a.keepCrash(src.dir, seen, res.Console) {
 		dir := a.short(src.dir)
@@ -132,6 +132,9 @@ func (q *lull) stop() {
 // program builds a lab's program and runs it in the VM without judging it. event
 // gets the trace as it comes, with the lines that the program prints in it.
 func (a *app) program(l *lab.Lab, src source, params settings, args []string, event func(trace.Event)) (*vm.Result, error) {
+	if a.where == place.InVagrant {
+		return a.programAway(l, src, params, args, event)
+	}
 	j, remove, err := a.judge(os.Getenv("KERNEL"))
 	if err != nil {
 		return nil, err
@@ -151,9 +154,17 @@ func (a *app) program(l *lab.Lab, src source, params settings, args []string, ev
 	}
 	desc := judge.Describe(l)
 	desc.Args = args
-	a.progress.say(fmt.Sprintf("lab %d: booting %s", l.Number, j.VM.Kernel.Release))
+	inPlace := j.VM.Run
+	switch {
+	case j.Here != nil && len(l.Meta.Boots) == 1:
+		j.Here.Task = fmt.Sprintf("a run of lab %d", l.Number)
+		inPlace = j.Here.Run
+		a.progress.say(fmt.Sprintf("lab %d: running on %s", l.Number, j.VM.Kernel.Release))
+	default: // a lab with several boots is one that is about the kernel's end
+		a.progress.say(fmt.Sprintf("lab %d: booting %s", l.Number, j.VM.Kernel.Release))
+	}
 	var fault error
-	res, err := j.VM.Run(a.ctx, &place.Job{
+	res, err := inPlace(a.ctx, &place.Job{
 		Argv:    []string{wire.GuestPath, "run"},
 		Dir:     filepath.Dir(wire.ProgramPath),
 		Modules: modules,
@@ -194,7 +205,11 @@ func (a *app) runEnd(l *lab.Lab, res *vm.Result, params settings) error {
 	if len(params) > 0 {
 		with = ", " + params.String()
 	}
-	fmt.Fprintf(a.out, "\nkernel %s, vm, %s, %.1fs%s      judge it: make lab-%d check\n", res.Release, res.Accel, res.Total.Seconds(), with, l.Number)
+	where := res.Where
+	if res.Accel != "" {
+		where += ", " + res.Accel
+	}
+	fmt.Fprintf(a.out, "\nkernel %s, %s, %.1fs%s      judge it: make lab-%d check\n", res.Release, where, res.Total.Seconds(), with, l.Number)
 	if res.Verdict == vm.Done && res.Status.Code == 0 {
 		return nil
 	}

@@ -27,10 +27,11 @@ import (
 type purpose int
 
 const (
-	forVM    purpose = 1 << iota // to boot the VM and build modules
-	forFetch                     // to fetch a kernel
-	forShell                     // inside the VM
-	forTests                     // make test
+	forVM      purpose = 1 << iota // to boot the VM and build modules
+	forFetch                       // to fetch a kernel
+	forShell                       // inside the VM
+	forTests                       // make test
+	forVagrant                     // make vagrant-test
 
 	forLabs = forVM | forFetch | forShell
 )
@@ -64,6 +65,21 @@ func wants() ([]want, error) {
 		{"/usr/include/stdlib.h", "libc6-dev", "for go test -race", forTests},
 		{"shellcheck", "shellcheck", "tests the shell scripts", forTests},
 		{"sparse", "sparse", "tests the kernel modules", forTests},
+		{"vagrant", "vagrant", "makes the machine of a class", forVagrant},
+		{"/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json", "vagrant-libvirt", "Vagrant's libvirt provider", forVagrant},
+		{"libvirtd", "libvirt-daemon", "runs the machine", forVagrant},
+		{"/etc/libvirt/qemu.conf", "libvirt-daemon-system", "runs the machine", forVagrant},
+		{"virsh", "libvirt-clients", "looks at what libvirt has", forVagrant},
+		{"dnsmasq", "dnsmasq-base", "the machine's network", forVagrant},
+		{"iptables", "iptables", "the machine's network", forVagrant},
+		{"ssh", "openssh-client", "the way into the machine", forVagrant},
+		{"rsync", "rsync", "copies the workbook into the machine", forVagrant},
+		{"mmdebstrap", "mmdebstrap", "builds the box", forVagrant},
+		{"sfdisk", "fdisk", "builds the box", forVagrant},
+		{"mke2fs", "e2fsprogs", "builds the box", forVagrant},
+		{"qemu-img", "qemu-utils", "builds the box", forVagrant},
+		{"grub-mkimage", "grub-common", "builds the box", forVagrant},
+		{"/usr/lib/grub/i386-pc/boot.img", "grub-pc-bin", "builds the box", forVagrant},
 	}, nil
 }
 

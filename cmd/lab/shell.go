@@ -57,9 +57,14 @@ func (a *app) shell(args []string) error {
 	if err := a.need(forShell); err != nil {
 		return err
 	}
-	p, err := a.vm(os.Getenv("KERNEL"))
+	p, h, err := a.places(os.Getenv("KERNEL"))
 	if err != nil {
 		return err
+	}
+	inPlace, prompt, motd := p.Run, "vm", "A throw-away VM. nlecho is loaded"
+	if h != nil {
+		h.Task = "make shell"
+		inPlace, prompt, motd = h.Run, "here", "This machine's own kernel, and namespaces of your own. nlecho is loaded until you leave"
 	}
 	modules, err := judge.Modules(a.ctx, p.Kernel, a.root, []string{"nlecho"}, func(string) []string { return nil }, a.progress.say)
 	if err != nil {
@@ -74,14 +79,14 @@ func (a *app) shell(args []string) error {
 	job := &place.Job{
 		Argv:    []string{"/bin/busybox", "sh", "-c", `/bin/busybox --install -s /bin 2>/dev/null; cat /etc/motd; exec sh`},
 		Dir:     "/root",
-		Env:     []string{"TERM=" + os.Getenv("TERM"), "HOME=/root", `PS1=vm:\w# `},
+		Env:     []string{"TERM=" + os.Getenv("TERM"), "HOME=/root", `PS1=` + prompt + `:\w# `},
 		Modules: modules, Memory: execMemory, Limit: 24 * time.Hour, Stdout: a.out, Stderr: a.err,
 		Files: func(w *initramfs.Writer) {
 			userland(w, tools)
-			w.Data("/etc/motd", 0o644, []byte(`
-A throw-away VM. nlecho is loaded; its parameters are files in
-/sys/module/nlecho/parameters. Try: cat /proc/net/netlink, ss -f netlink,
-strace -e trace=network ip link. Leave with exit or Ctrl-D; nothing is kept.
+			w.Data("/etc/motd", 0o644, []byte("\n"+motd+`.
+Its parameters are files in /sys/module/nlecho/parameters. Try:
+cat /proc/net/netlink, ss -f netlink, strace -e trace=network ip link.
+Leave with exit or Ctrl-D; nothing is kept.
 
 `))
 		},
@@ -104,7 +109,7 @@ strace -e trace=network ip link. Leave with exit or Ctrl-D; nothing is kept.
 		job.Ready = func(w *wire.Writer) { go feed(w) }
 	}
 	a.progress.clear()
-	res, err := p.Run(a.ctx, job)
+	res, err := inPlace(a.ctx, job)
 	if err != nil {
 		return err
 	}

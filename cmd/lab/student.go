@@ -129,7 +129,7 @@ func (a *app) hint(args []string) error {
 			return nil
 		}
 		if step == 0 {
-			fmt.Fprintf(a.out, "lab %d has passed: no hint is needed. The solution is a good read now: make lab-%d solution\n", l.Number, l.Number)
+			fmt.Fprintf(a.out, "lab %d has passed: no hint is needed. All of them are in labs/%s/hints.md, and the solution is a good read now: make lab-%d solution\n", l.Number, l.Name, l.Number)
 			return nil
 		}
 		given := hints.Given(s, step)

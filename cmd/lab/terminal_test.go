@@ -15,13 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wait waits for a command's end and returns its exit code.
+// wait waits for a command's end and for all that it printed, and returns its exit code.
 func wait(t *testing.T, cmd *exec.Cmd, term *terminal) int {
 	t.Helper()
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	select {
 	case <-ended:
+		term.drain(t)
 		return cmd.ProcessState.ExitCode()
 	case <-time.After(patience):
 		_ = cmd.Process.Kill()

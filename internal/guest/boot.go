@@ -10,10 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -34,7 +34,11 @@ func Boot() {
 }
 
 func boot() error {
+	booted := monotonic() // since the kernel began
 	if err := mountAll(); err != nil {
+		return err
+	}
+	if err := slacken(); err != nil {
 		return err
 	}
 	b, err := os.ReadFile(wire.JobPath)
@@ -45,11 +49,64 @@ func boot() error {
 	if err := json.Unmarshal(b, &job); err != nil {
 		return fmt.Errorf("%s: %w", wire.JobPath, err)
 	}
+	job.Env = append(job.Env, fmt.Sprintf("%s=%.1f", wire.EnvSlowness, time.Duration(booted).Seconds()/usualBoot.Seconds()))
 	line, err := openLine(job.Line)
 	if err != nil {
 		return err
 	}
-	w := wire.NewWriter(line, job.Nonce)
+	// drain waits until all bytes have left the UART: TCSBRK with an argument is
+	// tcdrain(3). Go's runtime signals its own threads, and the kernel does not restart
+	// this call by itself (tty_ioctl, EINTR).
+	drain := func() error {
+		for {
+			if err := unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1); err != unix.EINTR {
+				return err
+			}
+		}
+	}
+	if err := serve(&job, &place{line: line, drain: drain, sweep: func() { _ = unix.Kill(-1, unix.SIGKILL) }}); err != nil {
+		return err
+	}
+	return drain() // before the machine goes
+}
+
+// usualBoot is more than a kernel takes to PID 1 by emulation on an idle machine. On a
+// machine that is itself emulated it may take a minute.
+const usualBoot = time.Second
+
+// timerSlack is how much later than asked for a sleep may end: one tick of the kernel.
+const timerSlack = 4 * time.Millisecond
+
+// slacken gives timerSlack to all threads of PID 1, and so to every program in the VM,
+// which inherits it (prctl(2), PR_SET_TIMERSLACK). A Go program that is busy has a
+// thread that looks after the others every 20 microseconds (runtime.sysmon). Where each
+// timer interrupt and each switch is emulated, that is a tenth of a check's time, and more
+// of it in a VM within a VM. Now that thread runs when the tick comes anyway.
+func slacken() error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		err := os.WriteFile("/proc/"+t.Name()+"/timerslack_ns", fmt.Append(nil, timerSlack.Nanoseconds()), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && err != unix.ESRCH { // it may have ended
+			return err
+		}
+	}
+	return nil
+}
+
+// place is what differs between the places of a job.
+type place struct {
+	line  io.ReadWriter // to the host
+	drain func() error  // waits until all that was written has left the place
+	sweep func()        // ends what the job has left running
+}
+
+// serve does the job: the first word, the work, the last word. The error is for a
+// line that is broken.
+func serve(job *wire.Job, p *place) error {
+	w := wire.NewWriter(p.line, job.Nonce)
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return err
@@ -59,7 +116,7 @@ func boot() error {
 	if err := w.Frame(wire.Hello, hello); err != nil {
 		return err
 	}
-	status, err := work(&job, line, w)
+	status, err := work(job, p, w)
 	if err != nil {
 		if err := w.Frame(wire.Fault, []byte(err.Error())); err != nil {
 			return err
@@ -67,40 +124,47 @@ func boot() error {
 		status = wire.Status{Code: 2}
 	}
 	last, _ := json.Marshal(status)
-	if err := w.Frame(wire.Exit, last); err != nil {
-		return err
-	}
-	return drain(line) // before the machine goes
+	return w.Frame(wire.Exit, last)
 }
 
-// drain waits until all bytes have left the UART: TCSBRK with an argument is
-// tcdrain(3).
-func drain(line *os.File) error { return unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1) }
+// mount is one file system.
+type mount struct {
+	source, target, fstype string
+	flags                  uintptr
+	data                   string
+}
+
+// on makes the folder below root and mounts the file system there; it may be there
+// already.
+func (m mount) on(root string) error {
+	target := filepath.Join(root, m.target)
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	err := unix.Mount(m.source, target, m.fstype, m.flags, m.data)
+	if err != nil && !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("mounting %s on %s: %w", m.fstype, m.target, err)
+	}
+	return nil
+}
+
+const plain = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+var (
+	procMount   = mount{"proc", "/proc", "proc", plain, ""}
+	sysMount    = mount{"sysfs", "/sys", "sysfs", plain, ""}
+	traceMount  = mount{"tracefs", "/sys/kernel/tracing", "tracefs", 0, ""}
+	cgroupMount = mount{"cgroup2", cgroupRoot, "cgroup2", plain, ""}
+)
 
 func mountAll() error {
-	for _, m := range []struct {
-		source, target, fstype string
-		flags                  uintptr
-		data                   string
-	}{
-		{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-		{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-		{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
-		{"tracefs", "/sys/kernel/tracing", "tracefs", 0, ""},
-		{"cgroup2", "/sys/fs/cgroup", "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-	} {
-		if err := os.MkdirAll(m.target, 0o755); err != nil {
+	dev := mount{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"}
+	for _, m := range []mount{procMount, sysMount, dev, traceMount, cgroupMount} {
+		if err := m.on("/"); err != nil {
 			return err
 		}
-		err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data)
-		if err != nil && !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("mounting %s on %s: %w", m.fstype, m.target, err)
-		}
 	}
-	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
-		_ = os.Symlink(target, "/dev/"+name)
-	}
-	if err := loopback(); err != nil {
+	if err := furnish("/"); err != nil {
 		return err
 	}
 	// The command line's "quiet" is for the boot. From now on warnings must be seen:
@@ -109,17 +173,27 @@ func mountAll() error {
 	if err := os.WriteFile("/proc/sys/kernel/printk", []byte("5"), 0); err != nil {
 		return err
 	}
-	if err := os.WriteFile("/dev/kmsg", []byte("<4>"+wire.BootedLine+"\n"), 0); err != nil {
-		return err
+	return os.WriteFile("/dev/kmsg", []byte("<4>"+wire.BootedLine+"\n"), 0)
+}
+
+// furnish adds to the file system below root, and to the network, what every job
+// expects.
+func furnish(root string) error {
+	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
+		_ = os.Symlink(target, filepath.Join(root, "dev", name))
 	}
-	if err := os.MkdirAll(wire.OutDir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, wire.OutDir), 0o700); err != nil {
 		return err
 	}
 	// The root is in memory already, and the job's files may stand below /tmp.
-	if err := os.MkdirAll("/tmp", 0); err != nil {
+	tmp := filepath.Join(root, "tmp")
+	if err := os.MkdirAll(tmp, 0); err != nil {
 		return err
 	}
-	return unix.Chmod("/tmp", 0o1777)
+	if err := unix.Chmod(tmp, 0o1777); err != nil {
+		return err
+	}
+	return loopback()
 }
 
 // loopback brings lo up, as on any machine: programs expect to reach 127.0.0.1.
@@ -161,7 +235,7 @@ func openLine(path string) (*os.File, error) {
 }
 
 // work loads the job's modules, runs it to its end and sends what it left.
-func work(job *wire.Job, line *os.File, w *wire.Writer) (wire.Status, error) {
+func work(job *wire.Job, p *place, w *wire.Writer) (wire.Status, error) {
 	var none wire.Status
 	if job.Version != wire.Version {
 		return none, fmt.Errorf("the host speaks version %d, the guest %d: run make again", job.Version, wire.Version)
@@ -172,8 +246,11 @@ func work(job *wire.Job, line *os.File, w *wire.Writer) (wire.Status, error) {
 		env = append(env, wire.EnvLab+"="+wire.LabPath)
 	}
 	for _, m := range job.Modules {
-		if err := LoadModule(m.Path, m.Params); err != nil {
-			return none, err
+		// Its own modules may be in a machine's kernel already.
+		if !m.Stock || !ModuleLoaded(m.Name) {
+			if err := LoadModule(m.Path, m.Params); err != nil {
+				return none, err
+			}
 		}
 		env = append(env, wire.EnvModule+m.Name+"="+m.Path)
 	}
@@ -188,22 +265,22 @@ func work(job *wire.Job, line *os.File, w *wire.Writer) (wire.Status, error) {
 	cmd.ExtraFiles = []*os.File{theirs}
 	var out carriers
 	if job.Terminal {
-		err = startTerminal(cmd, job, line, w, &out)
+		err = startTerminal(cmd, job, p.line, w, &out)
 	} else {
-		err = startPipes(cmd, job, line, w, &out)
+		err = startPipes(cmd, job, p.line, w, &out)
 	}
 	if err != nil {
 		return none, fmt.Errorf("starting %s: %w", job.Argv[0], err)
 	}
 	theirs.Close()
-	out.lines(w, records, line)
+	out.lines(w, records, p.drain)
 	state, err := cmd.Process.Wait()
 	if err != nil {
 		return none, err
 	}
 	// What the job left behind would hold the pipes open. All output that is in them
 	// already must get out, however slow the host is.
-	_ = unix.Kill(-1, unix.SIGKILL)
+	p.sweep()
 	out.wait(time.Minute)
 	if err := sendFiles(w); err != nil {
 		return none, err
@@ -307,6 +384,6 @@ func LoadModule(path, params string) error {
 
 // ModuleLoaded tells whether a module of this name is loaded.
 func ModuleLoaded(name string) bool {
-	_, err := os.Stat("/sys/module/" + strings.ReplaceAll(name, "-", "_") + "/initstate")
+	_, err := os.Stat("/sys/module/" + kernelName(name) + "/initstate")
 	return err == nil
 }

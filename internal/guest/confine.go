@@ -178,20 +178,25 @@ func (c *confined) tasks() []int {
 	return pids
 }
 
+// killOnce kills every process of the cgroup. cgroup.kill exists since Linux 5.14.
+// Before, freezing keeps a program that forks faster than it is killed from winning.
+func (c *confined) killOnce() {
+	if os.WriteFile(c.cgroup+"/cgroup.kill", []byte("1"), 0) == nil {
+		return
+	}
+	_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("1"), 0)
+	for _, pid := range c.tasks() {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("0"), 0)
+}
+
 // kill ends every process of the cgroup and removes it. It waits for processes
 // that the kernel holds in an uninterruptible sleep, up to limit.
 func (c *confined) kill(limit time.Duration) error {
 	end := time.Now().Add(limit)
 	for {
-		// cgroup.kill exists since Linux 5.14. Before, freezing keeps a program that
-		// forks faster than it is killed from winning.
-		if os.WriteFile(c.cgroup+"/cgroup.kill", []byte("1"), 0) != nil {
-			_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("1"), 0)
-			for _, pid := range c.tasks() {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-			_ = os.WriteFile(c.cgroup+"/cgroup.freeze", []byte("0"), 0)
-		}
+		c.killOnce()
 		err := os.Remove(c.cgroup)
 		if err == nil || os.IsNotExist(err) {
 			return nil

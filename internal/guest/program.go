@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -18,7 +19,8 @@ import (
 )
 
 // How long a program may do nothing, run in all, and how much it may print. A
-// limit only ends what would never end; nothing is judged by it.
+// limit only ends what would never end; nothing is judged by it. In a VM that is very
+// slow, times are longer: see stretch.
 const (
 	idleLimit   = 10 * time.Second // without output, trace event or exit
 	totalLimit  = 60 * time.Second
@@ -26,6 +28,11 @@ const (
 	lineMax     = 2000    // lines: each one is several events of the trace
 	lineLimit   = 64 << 10
 )
+
+// DeepRecursion says what a program has done whose message nlecho has refused with the
+// reason trace.RejectedDeep.
+const DeepRecursion = "this program would have crashed the kernel: nlecho answered itself, each time inside of the other, " +
+	"and only the guard that it has on this machine has ended that. In a throw-away VM you can watch it happen: WHERE=vm"
 
 // Program is the program under test while it runs.
 type Program struct {
@@ -156,6 +163,7 @@ func (p *Program) watch(readers *sync.WaitGroup, excused func() bool) {
 	go func() { exited <- p.cmd.Wait() }()
 	start := time.Now()
 	last := start
+	idleLimit, totalLimit := stretch(idleLimit), stretch(totalLimit)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	stopped := ""
@@ -201,6 +209,17 @@ func (p *Program) watch(readers *sync.WaitGroup, excused func() bool) {
 		p.end.Stopped = left.Error()
 	}
 	close(p.over)
+}
+
+// stretch lengthens a time by how slow the VM is, where it is that much slower that
+// the machine it runs on must be emulated itself. What a busy machine costs, the limits
+// allow for anyway.
+func stretch(d time.Duration) time.Duration {
+	slowness, err := strconv.ParseFloat(os.Getenv(wire.EnvSlowness), 64)
+	if err != nil || slowness < 10 {
+		return d
+	}
+	return time.Duration(float64(d) * slowness).Round(time.Second)
 }
 
 // PID is the process ID of the program, in the initial PID namespace.

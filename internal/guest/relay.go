@@ -4,6 +4,7 @@ package guest
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"io"
 	"os"
@@ -29,28 +30,22 @@ func (c *carriers) copy(w io.Writer, r io.ReadCloser) {
 }
 
 // lines carries each line that comes from r as one frame. An empty line asks for a
-// byte back when all before it has left the VM.
-func (c *carriers) lines(w *wire.Writer, r io.ReadWriteCloser, line *os.File) {
+// byte back when all before it has left the place.
+func (c *carriers) lines(w *wire.Writer, r io.ReadWriteCloser, drain func() error) {
 	c.wg.Go(func() {
 		defer r.Close()
 		s := bufio.NewScanner(r)
 		s.Buffer(nil, wire.MaxPayload)
-		for s.Scan() {
+		var err error
+		for err == nil && s.Scan() {
 			if len(s.Bytes()) > 0 {
-				if w.Frame(wire.Line, s.Bytes()) != nil {
-					return
-				}
-				continue
-			}
-			if drain(line) != nil {
-				return
-			}
-			if _, err := r.Write([]byte{'\n'}); err != nil {
-				return
+				err = w.Frame(wire.Line, s.Bytes())
+			} else if err = drain(); err == nil {
+				_, _ = r.Write([]byte{'\n'}) // who asked may have ended
 			}
 		}
-		if err := s.Err(); err != nil {
-			_ = w.Frame(wire.Fault, []byte("reading the records of the check: "+err.Error()))
+		if err = cmp.Or(err, s.Err()); err != nil {
+			_ = w.Frame(wire.Fault, []byte("carrying the records of the check: "+err.Error()))
 		}
 	})
 }

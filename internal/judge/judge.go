@@ -20,13 +20,17 @@ import (
 	"netlinklabs/internal/lab"
 	"netlinklabs/internal/place"
 	"netlinklabs/internal/report"
+	"netlinklabs/internal/vm"
 	"netlinklabs/internal/wire"
 )
 
 // Judge checks programs on one kernel. It may be used by several goroutines at
 // once; checks and modules are built once each.
 type Judge struct {
-	VM      *place.VM
+	VM *place.VM
+	// Here, where not nil, is where the boots run that a kernel survives: the last of
+	// each lab. Its kernel is the one of VM.
+	Here    *place.Here
 	Root    string // of the repository
 	Dir     string // scratch folder for what is built
 	Builder *lab.Builder
@@ -65,8 +69,9 @@ func (j *Judge) BuildCheck(ctx context.Context, l *lab.Lab) (string, error) {
 	return path, j.Once(path, func() error { return j.Builder.Check(ctx, l, path) })
 }
 
-// Modules builds or finds the modules that are asked for: those of kmod/, or the
-// kernel's own with what they depend on. params are by module's name.
+// Modules builds or finds the modules that are asked for: those of kmod/, those of
+// other folders of the project ("claims/testdata/nlrare"), or the kernel's own with
+// what they depend on. params are by module's name.
 func (j *Judge) Modules(ctx context.Context, names []string, params func(name string) []string) ([]place.Module, error) {
 	return Modules(ctx, j.VM.Kernel, j.Root, names, params, j.Say)
 }
@@ -76,6 +81,13 @@ func Modules(ctx context.Context, k *kernel.Prepared, root string, names []strin
 	var out []place.Module
 	for _, name := range names {
 		dir := filepath.Join(root, "kmod", name)
+		if strings.Contains(name, "/") {
+			dir = filepath.Join(root, name)
+			name = filepath.Base(name)
+			if !isDir(dir) {
+				return nil, fmt.Errorf("there is no folder %s for the module %s", dir, name)
+			}
+		}
 		if isDir(dir) {
 			ko, err := k.BuildModule(ctx, dir, say)
 			if err != nil {
@@ -93,7 +105,7 @@ func Modules(ctx context.Context, k *kernel.Prepared, root string, names []strin
 			return nil, err
 		}
 		for _, m := range stock {
-			pm := place.Module{Name: m.Name, Data: m.Data}
+			pm := place.Module{Name: m.Name, Data: m.Data, Stock: true}
 			if m.Name == strings.ReplaceAll(name, "-", "_") {
 				pm.Params = strings.Join(params(name), " ")
 			}
@@ -106,7 +118,7 @@ func Modules(ctx context.Context, k *kernel.Prepared, root string, names []strin
 // Describe returns what a check in the VM must know of the lab.
 func Describe(l *lab.Lab) *wire.Lab {
 	w := &wire.Lab{Number: l.Number, Name: l.Name, Title: l.Meta.Title, Keys: l.Meta.Keys,
-		Capabilities: l.Meta.Capabilities, Program: wire.ProgramPath, Boots: l.Meta.Boots}
+		Capabilities: l.Meta.Capabilities, Trace: l.Meta.Trace, Program: wire.ProgramPath, Boots: l.Meta.Boots}
 	for _, s := range l.Meta.Steps {
 		w.Steps = append(w.Steps, wire.LabStep{Title: s.Title, Points: s.Points, Read: s.Read})
 	}
@@ -145,7 +157,13 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string, files map
 		} else {
 			j.say("lab %d: running on %s, which may die of it", l.Number, j.VM.Kernel.Release)
 		}
-		res, err := j.VM.Run(ctx, &place.Job{
+		run := j.VM.Run
+		if last && j.Here != nil {
+			here := *j.Here
+			here.Task = fmt.Sprintf("lab %d", l.Number)
+			run = here.Run
+		}
+		res, err := run(ctx, &place.Job{
 			Guest:   check,
 			Argv:    []string{wire.GuestPath, "-test.v"},
 			Dir:     filepath.Dir(wire.JobPath),
@@ -173,7 +191,8 @@ func (j *Judge) Check(ctx context.Context, l *lab.Lab, program string, files map
 		if err != nil {
 			return nil, err
 		}
-		if last || res.Verdict.Environment() {
+		// A check that failed in an earlier boot has not seen the kernel live.
+		if last || res.Verdict.Environment() || res.Verdict == vm.Done && res.Status.Code != 0 {
 			rep := builder.Finish(res, output.String())
 			rep.Seconds += took.Seconds()
 			rep.CPUSeconds += cpu.Seconds()

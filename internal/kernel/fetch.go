@@ -99,12 +99,8 @@ func arrange(dir, headers string, arch Arch) error {
 	if err := adaptHeaders(filepath.Join(dir, build), headers, arch); err != nil {
 		return err
 	}
-	// The uncompressed image is a bonus: without it the compressed one is booted.
-	if err := extractImage(vmlinuz, filepath.Join(dir, "vmlinux")); err != nil {
-		os.Remove(filepath.Join(dir, "vmlinux"))
-		if diskFull(err) {
-			return err
-		}
+	if err := addImage(vmlinuz, dir); err != nil {
+		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "release"), []byte(release+"\n"), 0o644)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
@@ -29,6 +30,21 @@ const (
 
 // maxImage bounds what an image may say of its size, in bytes.
 const maxImage = 512 << 20
+
+// addImage adds the uncompressed image to a prepared folder. It is a bonus: without it the compressed one is booted, so
+// that only a full disk is an error.
+func addImage(vmlinuz, dir string) error {
+	vmlinux := filepath.Join(dir, "vmlinux")
+	err := extractImage(vmlinuz, vmlinux)
+	if err == nil {
+		return nil
+	}
+	os.Remove(vmlinux)
+	if diskFull(err) {
+		return err
+	}
+	return nil
+}
 
 // extractImage writes the ELF image that is compressed in a bzImage. It fails where vmlinuz is not a bzImage, or the
 // payload is not what Linux makes; what was written then is of no use.

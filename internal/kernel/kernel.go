@@ -239,28 +239,52 @@ func hostKernel(ctx context.Context, root, running string, arch Arch) (*Prepared
 		}
 	}
 	// The first failure is told: it is the running kernel's.
-	var first *Error
+	var first error
 	for _, release := range releases {
-		modules := filepath.Join(root, "lib/modules", release)
-		build := filepath.Join(modules, "build")
-		image, err := readableImage(root, release)
-		e := &Error{Op: "use this machine's kernel " + release, Err: err}
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			e.Err, e.Fix = errors.New("its image is not in /boot (in a container it never is)"), "install the kernel package, "+other
-		case errors.Is(err, fs.ErrPermission):
-			e.Fix = "let users read it: sudo chmod a+r " + errPath(err) + ", " + other
-		case err != nil:
-		case !isFile(filepath.Join(build, "Makefile")):
-			e.Err, e.Fix = errors.New("it has no headers: "+build+" is not there"), "install them: sudo apt-get install linux-headers-"+release+", "+other
-		default:
-			return linkKernel(ctx, release, image, modules, build, arch)
+		p, err := installedKernel(ctx, root, release, other, arch)
+		if err == nil || ctx.Err() != nil {
+			return p, err
 		}
 		if first == nil {
-			first = e
+			first = err
 		}
 	}
 	return nil, first
+}
+
+// installedKernel makes a prepared kernel of the installed one of that release. other is what else can be done where it
+// has not all that it takes.
+func installedKernel(ctx context.Context, root, release, other string, arch Arch) (*Prepared, error) {
+	modules := filepath.Join(root, "lib/modules", release)
+	build := filepath.Join(modules, "build")
+	image, err := readableImage(root, release)
+	e := &Error{Op: "use this machine's kernel " + release, Err: err}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.Err, e.Fix = errors.New("its image is not in /boot (in a container it never is)"), "install the kernel package, "+other
+	case errors.Is(err, fs.ErrPermission):
+		e.Fix = "let users read it: sudo chmod a+r " + errPath(err) + ", " + other
+	case err != nil:
+	case !isFile(filepath.Join(build, "Makefile")):
+		e.Err, e.Fix = errors.New("it has no headers: "+build+" is not there"), "install them: sudo apt-get install linux-headers-"+release+", "+other
+	default:
+		return linkKernel(ctx, release, image, modules, build, arch)
+	}
+	return nil, e
+}
+
+// Running returns the very kernel that this machine runs on, for modules that are to be loaded into it.
+func Running(ctx context.Context) (*Prepared, error) {
+	arch, err := HostArch()
+	if err != nil {
+		return nil, err
+	}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return nil, &Error{Op: "use this machine's kernel", Err: err}
+	}
+	const other = "or, where Debian has newer ones only, reboot into the newest kernel. WHERE=vm needs neither"
+	return installedKernel(ctx, "/", unix.ByteSliceToString(uts.Release[:]), other, arch)
 }
 
 // readableImage finds the image of an installed kernel and makes sure that it can be read: on Ubuntu only root may.
@@ -282,20 +306,28 @@ func readableImage(root, release string) (string, error) {
 	return "", first
 }
 
-// linkKernel makes a prepared folder of links.
+// linkKernel makes a prepared folder of links, and the uncompressed image.
 func linkKernel(ctx context.Context, release, image, modules, build string, arch Arch) (*Prepared, error) {
 	op := "use this machine's kernel " + release
 	root, err := cache.Dir()
 	if err != nil {
 		return nil, &Error{Op: op, Err: err}
 	}
-	// The image's place is part of the name: a test, or a container with another root, is another kernel.
-	dir := filepath.Join(root, "kernels", "host-"+hashOf(release, image, modules, build)[:16]+"-"+layout)
+	// The image's place is part of the name: a test, or a container with another root, is another kernel. So is its
+	// time: Debian brings out a mended kernel under the same release.
+	st, err := os.Stat(image)
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	dir := filepath.Join(root, "kernels", "host-"+hashOf(release, image, modules, build, fmt.Sprint(st.ModTime().Unix()))[:16]+"-"+layout)
 	err = cache.Make(ctx, dir, nil, func(tmp string) error {
 		for name, target := range map[string]string{"vmlinuz": image, "modules": modules, "build": build} {
 			if err := os.Symlink(target, filepath.Join(tmp, name)); err != nil {
 				return err
 			}
+		}
+		if err := addImage(image, tmp); err != nil {
+			return err
 		}
 		return os.WriteFile(filepath.Join(tmp, "release"), []byte(release+"\n"), 0o644)
 	})

@@ -5,6 +5,7 @@ package kernel
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -80,6 +81,81 @@ func (p *Prepared) CheckModule(ctx context.Context, srcDir string, progress func
 		return out, explain(ctx, b.op, tmp, err)
 	}
 	return out, nil
+}
+
+// notCompiled is how make names an object that it could not build.
+var notCompiled = regexp.MustCompile(`\*\*\* \[[^]]*?(\w+)\.o\] Error`)
+
+// CompileEach compiles each C file of the folder srcDir, whose Kbuild must ask for all objects, and returns what the
+// compiler said of it, by the file's name: nothing where it compiles. That one does not is no error. The same sources are
+// compiled once for a kernel and compiler, as in BuildModule.
+func (p *Prepared) CompileEach(ctx context.Context, srcDir string, progress func(string)) (map[string]string, error) {
+	b, err := p.newBuild(srcDir, progress)
+	if err != nil {
+		return nil, err
+	}
+	if b.unusable != nil {
+		return nil, b.unusable
+	}
+	host := hostCompiler(b.gcc)
+	key, err := b.key(host)
+	if err != nil {
+		return nil, &Error{Op: b.op, Err: err}
+	}
+	dir := filepath.Join(b.cache, "modules", key[:32])
+	err = cache.Make(ctx, dir, func(string) {
+		b.progress("waiting for another process that builds " + b.name)
+	}, func(tmp string) error {
+		work := filepath.Join(tmp, "work")
+		out, err := b.make(ctx, host, b.src, work, "-k")
+		if err != nil && (ctx.Err() != nil || !notCompiled.MatchString(out)) {
+			return err
+		}
+		said, err := json.Marshal(sortOut(b.src, out))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(tmp, "said.json"), said, 0o644)
+		}
+		return errors.Join(err, os.RemoveAll(work))
+	})
+	if err != nil {
+		return nil, explain(ctx, b.op, b.cache, err)
+	}
+	said := map[string]string{}
+	text, err := os.ReadFile(filepath.Join(dir, "said.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &said)
+	}
+	if err != nil {
+		return nil, &Error{Op: b.op, Err: err}
+	}
+	return said, nil
+}
+
+// sortOut returns what make and the compiler said of each C file in a folder, where it did not compile.
+func sortOut(dir, out string) map[string]string {
+	failed := map[string]bool{}
+	for _, m := range notCompiled.FindAllStringSubmatch(out, -1) {
+		failed[m[1]] = true
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.c"))
+	said := map[string]string{}
+	for _, f := range files {
+		base := filepath.Base(f)
+		name := strings.TrimSuffix(base, ".c")
+		said[name] = ""
+		if !failed[name] {
+			continue
+		}
+		for line := range strings.Lines(out) {
+			if strings.Contains("/"+line, "/"+base+":") { // some kernels' make is in the folder
+				said[name] += line
+			}
+		}
+		if said[name] == "" {
+			said[name] = "it does not compile"
+		}
+	}
+	return said
 }
 
 // A build is what there is to know about the build of a module.
@@ -225,13 +301,20 @@ func (b *build) kbuild(ctx context.Context, cc compiler, src, work string, args 
 	if _, err := exec.LookPath("make"); err != nil {
 		return "", &Error{Op: b.op, Err: errors.New("this machine has no make"), Fix: "sudo apt-get install make"}
 	}
-	env := cleanEnv()
+	// A compiler that is killed leaves its temporary files behind: let them go with the folder.
+	tmp := filepath.Join(work, ".tmp")
+	if err := os.MkdirAll(tmp, 0o755); err != nil {
+		return "", err
+	}
+	env := append(cleanEnv(), "TMPDIR="+tmp)
 	if cc.root != "" {
 		// The tools beside the compiler go before the host's.
 		env = append(env, rootVariable+"="+cc.root, "PATH="+filepath.Dir(cc.path)+":"+os.Getenv("PATH"))
 	}
-	// Debug information would make the module ten times larger.
-	args = append([]string{"-C", b.headers, "M=" + work, "CC=" + cc.path, "KCFLAGS=-g0", "-j" + strconv.Itoa(runtime.NumCPU()), "modules"}, args...)
+	// Debug information would make the module ten times larger. What pahole(1) would make of it for BPF (installed headers
+	// from 6.12 on have what that takes) nobody here reads, and without it pahole fails.
+	args = append([]string{"-C", b.headers, "M=" + work, "CC=" + cc.path, "KCFLAGS=-g0", "CONFIG_DEBUG_INFO_BTF_MODULES=",
+		"-j" + strconv.Itoa(runtime.NumCPU()), "modules"}, args...)
 	out, err := run(ctx, "", env, nil, "make", args...)
 	var f *failure
 	if errors.As(err, &f) {

@@ -157,3 +157,32 @@ func TestOlderThan(t *testing.T) {
 		t.Error("a compiler that says nothing passes for old")
 	}
 }
+
+func TestSortOut(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"good", "bad", "worse", "silent"} {
+		write(t, filepath.Join(dir, name+".c"), "")
+	}
+	got := sortOut(dir, dir+`/good.c:1:1: warning: not so good
+`+dir+`/bad.c:14:16: error: too many arguments
+make[2]: *** [/usr/src/linux/scripts/Makefile.build:250: `+dir+`/bad.o] Error 1
+worse.c:2:2: error: worse
+make[3]: *** [scripts/Makefile.build:250: worse.o] Error 1
+make[3]: *** [scripts/Makefile.build:250: silent.o] Error 1
+make[1]: *** [Makefile:1: `+dir+`] Error 2
+`)
+	want := map[string]string{
+		"good":   "",
+		"bad":    dir + "/bad.c:14:16: error: too many arguments\n",
+		"worse":  "worse.c:2:2: error: worse\n",
+		"silent": "it does not compile",
+	}
+	if len(got) != len(want) {
+		t.Errorf("got %q", got)
+	}
+	for name, said := range want {
+		if got[name] != said {
+			t.Errorf("%s: got %q, want %q", name, got[name], said)
+		}
+	}
+}

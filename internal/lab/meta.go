@@ -36,6 +36,10 @@ type Meta struct {
 	Capabilities []string `toml:"capabilities"`
 	// Keys are those of the key=value lines that the program reports.
 	Keys []string `toml:"keys"`
+	// Trace names what the check and a run trace beyond what every one does:
+	// kernel functions that have a probe ("netlink_attachskb"), tracepoints
+	// ("signal:signal_generate"), and "sleep" for who sleeps and who wakes it.
+	Trace []string `toml:"trace"`
 	// Boots names the boots of one check, in order: {"check"}, which is meant
 	// when it is left out, or {"crash", "judge"}.
 	Boots []string `toml:"boots"`
@@ -138,6 +142,7 @@ var (
 	typeError    = regexp.MustCompile(`^line (\d+) \(last key "([^"]+)"\): (.*)$`)
 	identifier   = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 	moduleName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+	traceName    = regexp.MustCompile(`^[a-z_][a-z0-9_]*(:[a-z_][a-z0-9_]*( if .+)?)?$`)
 	series       = regexp.MustCompile(`^[1-9][0-9]*\.(0|[1-9][0-9]*)$`)
 	anchorName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
 	fileName     = regexp.MustCompile(`^[a-z][a-z0-9_-]*\.[a-z]+$`)
@@ -209,6 +214,7 @@ func (c *metaCheck) meta(m *Meta, md toml.MetaData) {
 	c.names("capabilities", m.Capabilities, func(s string) bool { return slices.Contains(capabilities, s) },
 		"a name of capabilities(7), CAP_NET_ADMIN say")
 	c.names("keys", m.Keys, identifier.MatchString, "small letters, digits and _")
+	c.names("trace", m.Trace, traceName.MatchString, `a kernel function, "group:event", or "sleep"`)
 	if len(m.Boots) > 0 && !slices.ContainsFunc(boots, func(b []string) bool { return slices.Equal(b, m.Boots) }) {
 		c.add(c.lines.line("boots"), `boots: want ["check"] or ["crash", "judge"]`)
 	}

@@ -59,6 +59,9 @@ boots = ["judge"]
 			"f:8: title is missing",
 			"f:9: points: a step has at least 1",
 			`f:10: read: "Step 2": want an anchor of README.md, "step-2" say`}},
+		{"trace", soundMeta + `trace = ["sleep", "netlink_connect", "sched:sched_switch if prev_state & 2", "no name", "a:b:c"]` + "\n" + soundStep, []string{
+			`f:4: trace: "no name": want a kernel function, "group:event", or "sleep"`,
+			`f:4: trace: "a:b:c": want a kernel function, "group:event", or "sleep"`}},
 		{"predictions", soundMeta + soundStep + `[[prediction]]
 id = "a"
 question = "Q?"

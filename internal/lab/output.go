@@ -154,7 +154,7 @@ var masks = []struct {
 }{
 	{escapes, ""},
 	// A report's lines are broken where a longer number makes it necessary.
-	{regexp.MustCompile("\n {19}([A-Za-z0-9\"(`])"), " $1"},
+	{regexp.MustCompile("\n(?: {19}| {8})([A-Za-z0-9\"(`])"), " $1"},
 	// Kernel versions: 6.1.0-51-cloud-amd64, 6.1.174-1, 7.2.6+deb14-amd64.
 	{regexp.MustCompile(`\b[0-9]+\.[0-9]+(\.[0-9]+)*[-+~][0-9A-Za-z][-+.~0-9A-Za-z]*`), "KERNEL"},
 	{regexp.MustCompile(`(?i)\b(kernel|linux) [0-9]+\.[0-9]+(\.[0-9]+)*\b`), "$1 KERNEL"},

@@ -383,6 +383,8 @@ func (noImporter) Import(path string) (*types.Package, error) {
 	return nil, fmt.Errorf("%s is not looked for", path)
 }
 
+var majorVersion = regexp.MustCompile(`([^/]+)/v[0-9]+$`)
+
 // dropImports removes the imports that are not used any more, and formats.
 func dropImports(name string, src []byte) ([]byte, error) {
 	fset := token.NewFileSet()
@@ -399,7 +401,15 @@ func dropImports(name string, src []byte) ([]byte, error) {
 		if spec.Name != nil {
 			alias = spec.Name.Name
 		}
-		if alias != "_" && alias != "." && !astutil.UsesImport(file, path) {
+		if alias == "" && majorVersion.MatchString(path) {
+			// The package is named by what stands before the version, which astutil does not know.
+			spec.Name = ast.NewIdent(majorVersion.FindStringSubmatch(path)[1])
+		}
+		used := astutil.UsesImport(file, path)
+		if alias == "" {
+			spec.Name = nil
+		}
+		if alias != "_" && alias != "." && !used {
 			file.Comments = slices.DeleteFunc(file.Comments, func(c *ast.CommentGroup) bool {
 				return c == spec.Doc || c == spec.Comment
 			})

@@ -69,8 +69,6 @@ func (c *Check) Earlier(name string) *Boot {
 			boot.Lines = append(boot.Lines, *r.Output)
 		case r.Kind == wire.KindExit && r.Exit != nil:
 			run.End = guest.End{Code: r.Exit.Code, Signal: syscall.Signal(r.Exit.Signal), Stopped: r.Exit.Stopped}
-		case r.Kind == wire.KindFault:
-			c.Fault("in the boot %q: %s", name, r.Text)
 		}
 	}
 	if l := boot.Trace.Lost(); l.Any() {

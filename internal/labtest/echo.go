@@ -83,7 +83,7 @@ func whySend(c trace.Call) (got, likely string) {
 	case groups != 0:
 		where = fmt.Sprintf("the groups %#x", groups)
 	case known && to != 0:
-		where = fmt.Sprintf("port %d", int32(to))
+		where = fmt.Sprintf("port %d", to)
 	case !known:
 		where = "an address that is none"
 	}
@@ -96,7 +96,7 @@ func whySend(c trace.Call) (got, likely string) {
 	case groups != 0:
 		likely = "a group is a crowd of receivers, and shouting to one is a privilege here; the kernel is in none of them"
 	case known && to != 0 && c.Socket.Port == to:
-		likely = fmt.Sprintf("the destination is the receiver's address, and port %d is the program's own: which one is the kernel's?", int32(to))
+		likely = fmt.Sprintf("the destination is the receiver's address, and port %d is the program's own: which one is the kernel's?", to)
 	case known && to != 0:
 		likely = "the destination is the receiver's address: which port is the kernel's?"
 	case err == unix.ENODATA:

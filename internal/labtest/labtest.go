@@ -30,14 +30,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"netlinklabs/internal/guest"
 	"netlinklabs/internal/trace"
 	"netlinklabs/internal/wire"
@@ -55,12 +56,14 @@ type Check struct {
 	records   *wire.Records
 	collector *trace.Collector
 	judged    int  // the last step that was judged
+	stepping  bool // step judged is under way
 	failed    bool // a step has failed
 	unbuilt   int  // the step that the program says is not done yet, or 0
 	last      *Run
 	held      atomic.Bool // nlecho holds messages, see Hold
 	mu        sync.Mutex
 	programs  []*Program
+	family    map[int]bool // tasks of the programs, see ours
 }
 
 // Option changes how a check begins.
@@ -92,8 +95,12 @@ func New(t *testing.T, options ...Option) *Check {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Check{Lab: lab, t: t, records: records}
+	c := &Check{Lab: lab, t: t, records: records, family: map[int]bool{}}
 	cfg := trace.Config{Keep: true, Emit: c.emit}
+	if lab.Shared {
+		cfg.Keep, cfg.Instance = false, wire.Instance
+	}
+	cfg.Add(lab.Trace...)
 	for _, o := range options {
 		o(&cfg)
 	}
@@ -115,9 +122,12 @@ func (c *Check) live() bool {
 func (c *Check) emit(e trace.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// The reader of the trace is switched to, and sends itself signals as every Go
-	// program does: neither says that the program under test has done anything.
-	if e.Name != trace.Switch && e.Name != trace.Signal {
+	if e.Name == trace.EchoReject && e.Int("reason") == trace.RejectedDeep {
+		c.dies()
+	}
+	// The reader of the trace is switched to, is woken, and sends itself signals as
+	// every Go program does: none says that the program under test has done anything.
+	if e.Name != trace.Switch && e.Name != trace.Waking && e.Name != trace.Signal && c.ours(e) {
 		for _, p := range c.programs {
 			p.Active()
 		}
@@ -127,6 +137,29 @@ func (c *Check) emit(e trace.Event) {
 			c.records.Send(wire.Record{Kind: wire.KindEvent, Event: b})
 		}
 	}
+}
+
+// ours tells whether an event can be a sign of life of the program under test. On a
+// kernel that others use, too, most are not: those are, of the tasks that descend from
+// this process, and our modules' own.
+func (c *Check) ours(e trace.Event) bool {
+	if !c.Lab.Shared {
+		return true
+	}
+	if e.Name == trace.NewTask {
+		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", e.Task))
+		if own := err == nil; own && e.Uint("clone_flags")&unix.CLONE_THREAD == 0 || c.family[e.Task] {
+			c.family[int(e.Int("pid"))] = true
+		}
+	}
+	return c.family[e.Task] || strings.HasPrefix(e.Name, "nlecho_") || strings.HasPrefix(e.Name, "nlnotify_")
+}
+
+// dies ends the check as the kernel's end would: what nlecho has refused is a
+// recursion of which the kernel dies where nothing guards it.
+func (c *Check) dies() {
+	c.records.Send(wire.Record{Kind: wire.KindDied, Text: guest.DeepRecursion})
+	os.Exit(1)
 }
 
 func (c *Check) end() {
@@ -151,9 +184,13 @@ func (c *Check) Fault(format string, args ...any) {
 	c.t.Fatal(text)
 }
 
-// Note tells the reader of the report something that decides nothing.
+// Note tells the reader of the report something that decides nothing. In a step it begins with the step's number.
 func (c *Check) Note(format string, args ...any) {
-	c.records.Send(wire.Record{Kind: wire.KindNote, Text: fmt.Sprintf(format, args...)})
+	text := fmt.Sprintf(format, args...)
+	if c.stepping {
+		text = fmt.Sprintf("step %d: %s", c.judged, text)
+	}
+	c.records.Send(wire.Record{Kind: wire.KindNote, Text: text})
 }
 
 // Answer tells what the kernel really did, for the prediction id of lab.toml:
@@ -234,6 +271,26 @@ func (p *Program) WaitFor(cond func(*trace.Trace) bool) bool {
 	return err == nil && cond(tr)
 }
 
+// Settle waits for the program's end, and then until cond is true of what is known of it:
+// for what tasks of the kernel still do because of it, such as the return of a send that
+// its end has woken. It comes before [Program.Wait], whose Run has that too. That it never
+// happens is a fault of the check.
+func (p *Program) Settle(cond func(*trace.Program) bool) {
+	p.c.t.Helper()
+	p.end()
+	ctx, cancel := context.WithTimeout(context.Background(), settleLimit)
+	defer cancel()
+	err := p.c.collector.WaitFor(ctx, func(t *trace.Trace) bool {
+		return cond(t.Program(p.PID(), p.c.Lab.Program))
+	})
+	if err != nil {
+		p.c.Fault("after the program's end: %v", err)
+	}
+}
+
+// settleLimit ends what would never end.
+const settleLimit = time.Minute
+
 // Stop ends the program if it still runs.
 func (p *Program) Stop() {
 	select {
@@ -248,12 +305,7 @@ func (p *Program) Stop() {
 // Wait waits for the program's end and returns all that is known of its run.
 func (p *Program) Wait() *Run {
 	p.c.t.Helper()
-	select {
-	case <-p.Over():
-	case <-p.Ending():
-		p.c.free() // a task that nlecho holds does not end
-	}
-	end := p.Program.Wait()
+	end := p.end()
 	tr, err := p.c.collector.Trace()
 	if err != nil {
 		p.c.Fault("reading the trace: %v", err)
@@ -267,6 +319,16 @@ func (p *Program) Wait() *Run {
 		p.c.records.Send(wire.Record{Kind: wire.KindExit, Exit: &wire.ProgramExit{Code: end.Code, Signal: int(end.Signal), Stopped: end.Stopped}})
 	}
 	return r
+}
+
+// end waits for the program's end.
+func (p *Program) end() guest.End {
+	select {
+	case <-p.Over():
+	case <-p.Ending():
+		p.c.free() // a task that nlecho holds does not end
+	}
+	return p.Program.Wait()
 }
 
 // seen makes r the run that failing steps tell of.
@@ -311,37 +373,68 @@ func (r *Run) Key(key string) (string, bool) {
 	return v[len(v)-1], true
 }
 
-var unbuilt = regexp.MustCompile(`step (\d+) is not done yet`)
-
 // unbuilt returns the step whose function is still the starter's, or 0.
 func (r *Run) unbuilt() int {
 	for _, l := range r.Lines {
-		if m := unbuilt.FindStringSubmatch(l.Text); m != nil && l.Stream == "stderr" {
-			n, _ := strconv.Atoi(m[1])
+		before, _, found := strings.Cut(l.Text, " is not done yet")
+		i := strings.LastIndex(before, "step ")
+		if !found || i < 0 || l.Stream != "stderr" {
+			continue
+		}
+		if n, err := strconv.Atoi(before[i+len("step "):]); err == nil {
 			return n
 		}
 	}
 	return 0
 }
 
-// lastWords is how the program ended and what it said on stderr, when it did
-// not end well.
+// interrupted tells whether the program gave up because a system call said EINTR. That
+// comes seldom and in any step, and whoever meets it looks for the mistake elsewhere.
+func (r *Run) interrupted() bool {
+	return r != nil && !r.End.OK() && slices.ContainsFunc(r.Lines, func(l wire.Output) bool {
+		return l.Stream == "stderr" && strings.Contains(l.Text, unix.EINTR.Error())
+	})
+}
+
+// lastWords is how the program ended and what it said, when it did not end well: on
+// stderr, and the last lines of its stdout that report nothing. Where it ended well
+// it is what was said on stderr: a process that it has started may have failed.
 func (r *Run) lastWords() []string {
-	if r == nil || r.End.OK() {
+	if r == nil {
 		return nil
 	}
-	words := []string{"the program " + r.End.String()}
-	var stderr []string
+	var stderr, stdout []string
 	for _, l := range r.Lines {
-		if l.Stream == "stderr" && strings.TrimSpace(l.Text) != "" {
-			stderr = append(stderr, strings.TrimRight(strings.ReplaceAll(l.Text, "\t", "    "), " "))
+		text := strings.TrimRight(strings.ReplaceAll(l.Text, "\t", "    "), " ")
+		switch {
+		case text == "":
+		case l.Stream == "stderr":
+			stderr = append(stderr, text)
+		case !r.reports(l):
+			stdout = append(stdout, text)
 		}
 	}
+	if r.End.OK() {
+		stdout = nil
+		if len(stderr) == 0 {
+			return nil
+		}
+	}
+	words := []string{"the program " + r.End.String()}
 	const most = 8
 	if len(stderr) > most {
 		stderr = append(stderr[:most:most], fmt.Sprintf("(and %d lines more: make lab-%d run)", len(stderr)-most, r.c.Lab.Number))
 	}
-	return append(words, stderr...)
+	stdout = stdout[len(stdout)-min(len(stdout), max(0, most-len(stderr))):]
+	return slices.Concat(words, stdout, stderr)
+}
+
+// reports tells whether a line is a report that checks compare with the trace.
+func (r *Run) reports(l wire.Output) bool {
+	return slices.ContainsFunc(r.c.Lab.Keys, func(key string) bool {
+		_, ok := keyValue(l, key)
+		return ok
+	})
 }
 
 // Failure says why a step failed, in the words that a student needs.
@@ -374,6 +467,8 @@ func (c *Check) Step(n int, f func(s *Step)) {
 	c.judged = n
 	ok := c.t.Run(fmt.Sprintf("step %d", n), func(t *testing.T) {
 		s := &Step{N: n, c: c, t: t}
+		c.stepping = true
+		defer func() { c.stepping = false }()
 		f(s)
 		c.records.Send(wire.Record{Kind: wire.KindStep, Step: &wire.Step{N: n, Passed: true}})
 	})
@@ -398,6 +493,10 @@ func (s *Step) Fail(f Failure) {
 		rec.Program = nil
 	} else if len(f.Trace) > 0 && s.c.last != nil {
 		rec.Trace = s.c.last.Trace.Evidence(f.Trace...)
+	}
+	if s.c.last.interrupted() {
+		rec.Likely = "Go's runtime sends signals to its own threads, now and then. A wait with a time limit (SO_RCVTIMEO, " +
+			"SO_SNDTIMEO, poll) is not begun again after one, as others are: it says EINTR, and you call it once more (signal(7))"
 	}
 	if s.c.unbuilt > s.N {
 		rec.Program = nil // the panic of a step that is still to come is no news

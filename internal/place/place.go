@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-// Package place is where a job runs: today a throw-away VM, made for the job and
-// gone with it. It puts kernel, modules and files together, boots, and hands the
-// job's output, records and files to the caller.
+// Package place is where a job runs: a throw-away VM, made for the job and gone with
+// it, or this machine's own kernel, which has to be as it was when the job is over.
+// It puts kernel, modules and files together, boots, and hands the job's output,
+// records and files to the caller.
 package place
 
 import (
@@ -32,6 +33,7 @@ type VM struct {
 	Guest   string       // path of the guest program, PID 1
 	Accel   string       // "auto", "kvm" or "tcg"
 	State   string       // folder for slots and what is known of KVM
+	Slots   int          // how many VMs may run at once; 0 means one for each core
 	Say     func(string) // for what the user may want to know; may be nil
 	Console io.Writer    // gets the kernel's console as it comes; may be nil
 }
@@ -66,6 +68,7 @@ type Module struct {
 	Name   string
 	Data   []byte // the .ko file
 	Params string // as insmod takes them
+	Stock  bool   // it is the kernel's own
 }
 
 // Run boots a VM for the job and waits for its end. See vm.Run about errors.
@@ -76,7 +79,7 @@ func (p *VM) Run(ctx context.Context, j *Job) (*vm.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := p.pack(j, nonce, arch)
+	initrd, err := j.pack(cmp.Or(j.Guest, p.Guest), nonce, "/dev/"+arch.Result)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +88,13 @@ func (p *VM) Run(ctx context.Context, j *Job) (*vm.Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s is not installed: run make setup", vm.ErrQEMU, arch.QEMU)
 	}
-	files := map[string]*bytes.Buffer{}
-	var fileErr error
+	var firstWord time.Duration
+	if Marked() {
+		// The Vagrant VM may be emulated itself. Nobody else waits so long for a kernel
+		// that does not boot.
+		firstWord = 5 * time.Minute
+	}
+	var left files
 	r, err := vm.Run(ctx, vm.Machine{
 		QEMU: qemu, CPU: arch.CPU, Kernel: p.Kernel.Image(), Initrd: initrd, Nonce: nonce,
 		Args: append([]string{"-machine", arch.Machine, "-serial", "chardev:console"}, arch.ResultArgs...),
@@ -97,30 +105,36 @@ func (p *VM) Run(ctx context.Context, j *Job) (*vm.Result, error) {
 			// it (lab 5) is the same each time.
 			"randomize_kstack_offset=off " +
 			strings.Join(append([]string{wire.EnvInit + "=1"}, j.Boot...), " "),
-		Memory: j.Memory, Accel: p.Accel, State: p.State, Limit: j.Limit, Ready: j.Ready, Console: p.Console, Say: p.Say,
-		Frame: func(t wire.Type, b []byte) {
-			switch t {
-			case wire.Stdout:
-				write(j.Stdout, b)
-			case wire.Stderr:
-				write(j.Stderr, b)
-			case wire.Line:
-				var rec wire.Record
-				if json.Unmarshal(b, &rec) == nil && j.Record != nil {
-					j.Record(rec)
-				}
-			case wire.File:
-				name, content, _ := bytes.Cut(b, []byte{0})
-				if err := receive(files, j.Out, string(name), content); err != nil {
-					fileErr = err
-				}
-			}
-		},
+		FirstWord: firstWord, Memory: j.Memory, Accel: p.Accel, State: p.State, Slots: p.Slots, Limit: j.Limit, Ready: j.Ready, Console: p.Console, Say: p.Say,
+		Frame: func(t wire.Type, b []byte) { j.frame(&left, t, b) },
 	})
-	if err == nil && fileErr != nil {
-		return r, fmt.Errorf("keeping a file of the job: %w", fileErr)
+	return r, cmp.Or(err, left.err)
+}
+
+// files are what the job leaves for the host.
+type files struct {
+	unfinished map[string]*bytes.Buffer // by name
+	err        error
+}
+
+// frame hands on what comes from the place.
+func (j *Job) frame(left *files, t wire.Type, b []byte) {
+	switch t {
+	case wire.Stdout:
+		write(j.Stdout, b)
+	case wire.Stderr:
+		write(j.Stderr, b)
+	case wire.Line:
+		var rec wire.Record
+		if json.Unmarshal(b, &rec) == nil && j.Record != nil {
+			j.Record(rec)
+		}
+	case wire.File:
+		name, content, _ := bytes.Cut(b, []byte{0})
+		if err := left.receive(j.Out, string(name), content); err != nil {
+			left.err = fmt.Errorf("keeping a file of the job: %w", err)
+		}
 	}
-	return r, err
 }
 
 func write(w io.Writer, b []byte) {
@@ -130,14 +144,17 @@ func write(w io.Writer, b []byte) {
 }
 
 // receive collects the pieces of a file and writes it when the empty one comes.
-func receive(files map[string]*bytes.Buffer, dir, name string, piece []byte) error {
+func (f *files) receive(dir, name string, piece []byte) error {
 	if dir == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
 		return nil
 	}
-	b := files[name]
+	if f.unfinished == nil {
+		f.unfinished = map[string]*bytes.Buffer{}
+	}
+	b := f.unfinished[name]
 	if b == nil {
 		b = new(bytes.Buffer)
-		files[name] = b
+		f.unfinished[name] = b
 	}
 	if len(piece) > 0 {
 		b.Write(piece)
@@ -147,20 +164,21 @@ func receive(files map[string]*bytes.Buffer, dir, name string, piece []byte) err
 }
 
 // pack writes the initramfs into memory: nothing is left behind, however we end.
-func (p *VM) pack(j *Job, nonce wire.Nonce, arch kernel.Arch) (*os.File, error) {
+// guest is the program that does the job, line the device of the result channel.
+func (j *Job) pack(guest string, nonce wire.Nonce, line string) (*os.File, error) {
 	fd, err := unix.MemfdCreate("initramfs", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("making room for the initramfs: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "initramfs")
 	w := initramfs.NewWriter(f)
-	w.File(wire.GuestPath, 0o700, cmp.Or(j.Guest, p.Guest))
-	job := wire.Job{Version: wire.Version, Nonce: nonce, Line: "/dev/" + arch.Result,
+	w.File(wire.GuestPath, 0o700, guest)
+	job := wire.Job{Version: wire.Version, Nonce: nonce, Line: line,
 		Argv: j.Argv, Dir: j.Dir, Env: j.Env, OneOutput: j.Stdout != nil && j.Stdout == j.Stderr, Input: j.Ready != nil, Terminal: j.Terminal, Rows: j.Rows, Cols: j.Cols}
 	for _, m := range j.Modules {
 		path := wire.ModuleDir + "/" + m.Name + ".ko"
 		w.Data(path, 0o644, m.Data)
-		job.Modules = append(job.Modules, wire.Module{Name: m.Name, Path: path, Params: m.Params})
+		job.Modules = append(job.Modules, wire.Module{Name: m.Name, Path: path, Params: m.Params, Stock: m.Stock})
 	}
 	// The job's folder can be passed, so that the program in it can be run by the
 	// user it is confined to, but not listed.

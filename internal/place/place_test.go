@@ -3,7 +3,6 @@
 package place
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -30,17 +29,17 @@ func put(t *testing.T, path, text string) string {
 }
 
 func TestPack(t *testing.T) {
-	p := &VM{Guest: put(t, filepath.Join(t.TempDir(), "guest"), "the guest")}
+	guest := put(t, filepath.Join(t.TempDir(), "guest"), "the guest")
 	nonce := wire.Nonce{9, 8, 7}
 	lab := &wire.Lab{Number: 1, Name: "01-x", Program: wire.ProgramPath, Boot: "check"}
-	f, err := p.pack(&Job{
+	f, err := (&Job{
 		Argv: []string{"/job/check", "-test.v"}, Dir: "/job", Env: []string{"A=b c"}, Lab: lab,
-		Modules: []Module{{"first", []byte("1st"), ""}, {"nlecho", []byte("ko"), "hold=1 replies=2"}},
+		Modules: []Module{{"first", []byte("1st"), "", true}, {"nlecho", []byte("ko"), "hold=1 replies=2", false}},
 		Files: func(w *initramfs.Writer) {
 			w.Data("/job/extra", 0o700, []byte("extra"))
 			w.Data(wire.JobPath, 0o644, []byte("a job of somebody else")) // comes too late
 		},
-	}, nonce, kernel.Arch{Result: "ttyS7"})
+	}).pack(guest, nonce, "/dev/ttyS7")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +63,7 @@ func TestPack(t *testing.T) {
 	if got["init"].Data != "the guest" || got["lib/netlink-labs/nlecho.ko"].Data != "ko" {
 		t.Errorf("contents %q, %q", got["init"].Data, got["lib/netlink-labs/nlecho.ko"].Data)
 	}
-	modules := []wire.Module{{Name: "first", Path: "/lib/netlink-labs/first.ko"},
+	modules := []wire.Module{{Name: "first", Path: "/lib/netlink-labs/first.ko", Stock: true},
 		{Name: "nlecho", Path: "/lib/netlink-labs/nlecho.ko", Params: "hold=1 replies=2"}}
 	var job wire.Job
 	if err := json.Unmarshal([]byte(got["job/job.json"].Data), &job); err != nil {
@@ -90,11 +89,11 @@ func TestPack(t *testing.T) {
 
 func TestPackErrors(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
-	if _, err := (&VM{Guest: missing}).pack(&Job{}, wire.Nonce{}, kernel.Arch{}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
+	if _, err := new(Job).pack(missing, wire.Nonce{}, ""); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
 		t.Errorf("without a guest: %v", err)
 	}
-	p := &VM{Guest: put(t, filepath.Join(t.TempDir(), "guest"), "")}
-	_, err := p.pack(&Job{Files: func(w *initramfs.Writer) { w.Program("/p", missing) }}, wire.Nonce{}, kernel.Arch{})
+	j := &Job{Files: func(w *initramfs.Writer) { w.Program("/p", missing) }}
+	_, err := j.pack(put(t, filepath.Join(t.TempDir(), "guest"), ""), wire.Nonce{}, "")
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a program: %v", err)
 	}
@@ -110,14 +109,14 @@ func TestRunWithoutQEMU(t *testing.T) {
 
 func TestReceive(t *testing.T) {
 	dir := t.TempDir()
-	files := map[string]*bytes.Buffer{}
+	var left files
 	for _, piece := range [][2]string{
 		{"profile", "one "}, {"other", "2"}, {"profile", "two"}, {"profile", ""}, {"other", ""}, {"empty", ""},
 		// Names that lead elsewhere, from a guest that is not to be trusted.
 		{"../up", "x"}, {"../up", ""}, {"/abs", "x"}, {"/abs", ""}, {".hidden", ""}, {"..", ""}, {"", ""}, {"a/b", ""},
 		{"half", "never ended"},
 	} {
-		if err := receive(files, dir, piece[0], []byte(piece[1])); err != nil {
+		if err := left.receive(dir, piece[0], []byte(piece[1])); err != nil {
 			t.Errorf("%q: %v", piece, err)
 		}
 	}
@@ -139,10 +138,10 @@ func TestReceive(t *testing.T) {
 	if up, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(up) != 1 {
 		t.Errorf("beside the folder: %v, %v", up, err)
 	}
-	if err := receive(files, "", "profile", nil); err != nil {
+	if err := left.receive("", "profile", nil); err != nil {
 		t.Errorf("nobody wants files: %v", err)
 	}
-	if err := receive(files, filepath.Join(dir, "missing"), "profile", nil); err == nil {
+	if err := left.receive(filepath.Join(dir, "missing"), "profile", nil); err == nil {
 		t.Error("a file that could not be kept was not told of")
 	}
 }

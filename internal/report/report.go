@@ -141,7 +141,7 @@ func (b *Builder) Add(r wire.Record) {
 // kernel that did not complain: the absence of anything is never a pass.
 func (b *Builder) Finish(r *vm.Result, output string) *Report {
 	rep := &Report{Version: Version, Lab: b.lab.Number, Name: b.lab.Name, Title: b.lab.Title,
-		Answers: b.answers, Notes: b.notes, Where: "vm", Kernel: r.Release, Accel: r.Accel, Seconds: r.Total.Seconds(), CPUSeconds: r.CPU.Seconds(), MaxRSS: r.MaxRSS}
+		Answers: b.answers, Notes: b.notes, Where: r.Where, Kernel: r.Release, Accel: r.Accel, Seconds: r.Total.Seconds(), CPUSeconds: r.CPU.Seconds(), MaxRSS: r.MaxRSS}
 	failed, judged := false, 0
 	for i, s := range b.lab.Steps {
 		st := Step{N: i + 1, Title: s.Title, Of: s.Points, Read: s.Read, State: StepNotTried}
@@ -275,8 +275,12 @@ func (r *Report) Facts() string {
 	if r.Kernel != "" { // it has booted
 		facts = append(facts, "kernel "+r.Kernel)
 	}
+	facts = append(facts, r.Where)
+	if r.Accel != "" { // a VM's
+		facts = append(facts, r.Accel)
+	}
 	took := time.Duration(r.Seconds * float64(time.Second)).Round(100 * time.Millisecond)
-	return strings.Join(append(facts, r.Where, r.Accel, took.String()), ", ")
+	return strings.Join(append(facts, took.String()), ", ")
 }
 
 const label = "         %-10s"

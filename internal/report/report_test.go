@@ -74,7 +74,7 @@ func TestAbsenceIsNeverAPass(t *testing.T) {
 							if ended {
 								records = append(records, end)
 							}
-							rep := finish(&vm.Result{Verdict: v, Status: st}, records...)
+							rep := finish(&vm.Result{Where: "vm", Verdict: v, Status: st}, records...)
 							whole := (i == 5 || i == 13) && began && ended && !faulty && v == vm.Done && st.Code == 0
 							if (rep.Outcome == report.Passed) != whole {
 								t.Errorf("%v, %+v, steps %d, begin %t, end %t, fault %t: %s (%s)", v, st, i, began, ended, faulty, rep.Outcome, rep.Problem)
@@ -113,8 +113,8 @@ func TestAbsenceIsNeverAPass(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
-	done := &vm.Result{Status: wire.Status{Code: 0}}
-	failed := &vm.Result{Status: wire.Status{Code: 1}}
+	done := &vm.Result{Where: "vm", Status: wire.Status{Code: 0}}
+	failed := &vm.Result{Where: "vm", Status: wire.Status{Code: 1}}
 	for _, tt := range []struct {
 		name    string
 		result  *vm.Result
@@ -126,19 +126,19 @@ func TestOutcomes(t *testing.T) {
 		{"all passed", done, []wire.Record{begin, step(1, true), step(2, true), end}, report.Passed, 3, ""},
 		{"second failed", failed, []wire.Record{begin, step(1, true), step(2, false), end}, report.Failed, 1, ""},
 		{"a fault of the check", failed, []wire.Record{begin, step(1, true), fault, end}, report.Environment, 1, "the trace has gaps"},
-		{"the check panicked", &vm.Result{Status: wire.Status{Code: 2}}, []wire.Record{begin, step(1, true)}, report.Environment, 1,
+		{"the check panicked", &vm.Result{Where: "vm", Status: wire.Status{Code: 2}}, []wire.Record{begin, step(1, true)}, report.Environment, 1,
 			"the check itself broke off (exit code 2)"},
-		{"the check was killed", &vm.Result{Status: wire.Status{Code: -1, Signal: "SIGSEGV"}}, []wire.Record{begin}, report.Environment, 0,
+		{"the check was killed", &vm.Result{Where: "vm", Status: wire.Status{Code: -1, Signal: "SIGSEGV"}}, []wire.Record{begin}, report.Environment, 0,
 			"the check itself broke off (exit code -1, SIGSEGV)"},
 		{"nothing came", done, nil, report.Environment, 0, "the check itself broke off (exit code 0)"},
 		{"a step is missing", done, []wire.Record{begin, step(1, true), end}, report.Environment, 1, "the check judged 1 of its 2 steps"},
 		{"passed, but exit code 1", failed, []wire.Record{begin, step(1, true), step(2, true), end}, report.Environment, 0,
 			"all steps passed, but the check ended with exit code 1"},
-		{"the kernel complained", &vm.Result{Verdict: vm.Dirty, Detail: "WARNING: CPU: 0"}, []wire.Record{begin, step(1, true), step(2, true), end},
+		{"the kernel complained", &vm.Result{Where: "vm", Verdict: vm.Dirty, Detail: "WARNING: CPU: 0"}, []wire.Record{begin, step(1, true), step(2, true), end},
 			report.Failed, 0, "kernel complaint: WARNING: CPU: 0"},
-		{"the kernel died", &vm.Result{Verdict: vm.Panicked, Detail: "Kernel panic - not syncing: x"}, []wire.Record{begin, step(1, true)},
+		{"the kernel died", &vm.Result{Where: "vm", Verdict: vm.Panicked, Detail: "Kernel panic - not syncing: x"}, []wire.Record{begin, step(1, true)},
 			report.Failed, 1, "kernel panic: Kernel panic - not syncing: x"},
-		{"no boot", &vm.Result{Verdict: vm.NoBoot, Detail: "no sign of life"}, nil, report.Environment, 0, "no boot: no sign of life"},
+		{"no boot", &vm.Result{Where: "vm", Verdict: vm.NoBoot, Detail: "no sign of life"}, nil, report.Environment, 0, "no boot: no sign of life"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rep := finish(tt.result, tt.records...)
@@ -158,7 +158,7 @@ func full() *report.Report {
 		Likely:   "the clock was started\nafter sendmsg had returned",
 		Program:  []string{"the program ended with exit code 3", "panic: \x1b[32mok\x1b[0m\tbell\a, half \xff a rune"},
 	}}
-	return finish(&vm.Result{Status: wire.Status{Code: 1}, Release: "6.1.0-56-cloud-amd64", Accel: "tcg", Total: 2500 * time.Millisecond},
+	return finish(&vm.Result{Where: "vm", Status: wire.Status{Code: 1}, Release: "6.1.0-56-cloud-amd64", Accel: "tcg", Total: 2500 * time.Millisecond},
 		begin, step(1, true), bad, wire.Record{Kind: wire.KindNote, Text: "the trace is long"},
 		wire.Record{Kind: wire.KindAnswer, Answer: &wire.Answer{ID: "order", Option: 1, Why: "seen"}}, end)
 }
@@ -170,7 +170,7 @@ func printed(r *report.Report, s report.Style) string {
 }
 
 func TestPrint(t *testing.T) {
-	died := finish(&vm.Result{Verdict: vm.Ended, Accel: "tcg", Total: time.Second, Detail: "exit status 1: one\ntwo",
+	died := finish(&vm.Result{Where: "vm", Verdict: vm.Ended, Accel: "tcg", Total: time.Second, Detail: "exit status 1: one\ntwo",
 		Excerpt: []string{"last line of the console", strings.Repeat("x", 1000)}})
 	for _, tt := range []struct {
 		name  string
@@ -197,7 +197,7 @@ func TestPrint(t *testing.T) {
 
 not passed  1 of 3 points   kernel 6.1.0-56-cloud-amd64, vm, tcg, 2.5s
 `},
-		{"passed, wide and narrow", finish(&vm.Result{Release: "6.1", Accel: "kvm", Total: 900 * time.Millisecond}, begin, step(1, true), step(2, true), end),
+		{"passed, wide and narrow", finish(&vm.Result{Where: "vm", Release: "6.1", Accel: "kvm", Total: 900 * time.Millisecond}, begin, step(1, true), step(2, true), end),
 			report.Style{Width: 30}, `lab 4  How long does sendmsg take?
 
   ok 1  the message is sent 1/1

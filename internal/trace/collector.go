@@ -29,8 +29,8 @@ type Config struct {
 	// buffer, the only one that the kernel prints when it dies (ftrace_dump_on_oops).
 	Instance string
 
-	// Probes names kernel functions beyond those of every trace: [Connect], [Release], [SetSockOpt]. Each costs about
-	// 15 ms under emulation.
+	// Probes names kernel functions beyond those of every trace: [Connect], [Release], [Attach], [SetSockOpt],
+	// [ScmSend], [Take], [Filter], [PutCmsg], [SetOption], [Broadcast], [Readable]. Each costs about 15 ms under emulation.
 	Probes []string
 
 	// Events names tracepoints beyond those of every trace, "signal:signal_generate", or all of a group, "nlnotify".
@@ -57,6 +57,21 @@ type Config struct {
 	Record *Recording
 }
 
+// Add adds what a lab.toml names under trace: kernel functions by their names, to Probes, tracepoints as "group:name",
+// to Events, and "sleep" for [SleepEvents].
+func (c *Config) Add(names ...string) {
+	for _, name := range names {
+		switch {
+		case name == "sleep":
+			c.Events = append(c.Events, SleepEvents()...)
+		case strings.Contains(name, ":"):
+			c.Events = append(c.Events, name)
+		default:
+			c.Probes = append(c.Probes, name)
+		}
+	}
+}
+
 // Collector collects the events of this machine's kernel. All of its methods may be called by several goroutines.
 type Collector struct {
 	cfg  Config
@@ -65,6 +80,9 @@ type Collector struct {
 
 	stop chan struct{}
 	done chan struct{}
+
+	printedMu sync.Mutex // guards printed
+	printed   []Event    // lines of programs, not in pending yet
 
 	mu       sync.Mutex // guards all below
 	changed  *sync.Cond
@@ -240,24 +258,69 @@ func (c *Collector) define() error {
 		}
 		existing = string(text)
 	}
-	var define, stale strings.Builder
+	var lines strings.Builder
 	for _, p := range chosen {
-		for line := range strings.Lines(p.define()) {
-			name, args := probeLine(line)
-			found, foundArgs := "", ""
-			for old := range strings.Lines(existing) {
-				if n, a := probeLine(old); n == name {
-					found, foundArgs = n, a
-				}
+		if p.symbols == nil {
+			lines.WriteString(p.define(p.name))
+		}
+	}
+	if err := c.probe(lines.String(), existing); err != nil {
+		return err
+	}
+	for _, p := range chosen {
+		if p.symbols == nil || slices.ContainsFunc(p.symbols, func(f string) bool { return hasProbes(existing, p.define(f)) }) {
+			continue
+		}
+		there, err := existing, error(nil)
+		for _, function := range p.symbols {
+			if err = c.probe(p.define(function), there); err == nil {
+				break
 			}
-			if found != "" && foundArgs == args {
-				continue // left by an earlier collector in this VM
+			there = "" // what was there under that name has been removed
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasProbes reports whether all these probes are among the existing ones.
+func hasProbes(existing, lines string) bool {
+	for line := range strings.Lines(lines) {
+		name, args := probeLine(line)
+		found := false
+		for old := range strings.Lines(existing) {
+			n, a := probeLine(old)
+			found = found || n == name && a == args
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// probe defines these probes, but those that exist already.
+func (c *Collector) probe(lines, existing string) error {
+	var define, stale strings.Builder
+	for line := range strings.Lines(lines) {
+		name, args := probeLine(line)
+		found, foundArgs := "", ""
+		for old := range strings.Lines(existing) {
+			if n, a := probeLine(old); n == name {
+				found, foundArgs = n, a
 			}
-			if found != "" {
-				fmt.Fprintf(&stale, "-:%s\n", name)
-			}
-			define.WriteString(line)
-			c.defined = append(c.defined, strings.TrimPrefix(name, group+"/"))
+		}
+		if found != "" && foundArgs == args {
+			continue // left by an earlier collector in this VM
+		}
+		if found != "" {
+			fmt.Fprintf(&stale, "-:%s\n", name)
+		}
+		define.WriteString(line)
+		if name = strings.TrimPrefix(name, group+"/"); !slices.Contains(c.defined, name) {
+			c.defined = append(c.defined, name)
 		}
 	}
 	if stale.Len() > 0 {
@@ -280,13 +343,30 @@ func (c *Collector) define() error {
 func (c *Collector) arm() error {
 	const ftrace = "/proc/sys/kernel/ftrace_enabled"
 	off := c.cfg.Keep && len(c.defined) > 0 && c.writeTo(ftrace, "0") == nil
-	err := c.enable(group, true)
+	err := c.filter()
+	if err == nil {
+		err = c.enable(group, true)
+	}
 	if off {
 		if err := c.writeTo(ftrace, "1"); err != nil {
 			return err // without it no probe would ever be hit
 		}
 	}
 	return err
+}
+
+// filter sets the filters of probes that have one.
+func (c *Collector) filter() error {
+	for _, p := range probes {
+		file := filepath.Join(c.dir, "events", group, p.name, "filter")
+		if p.only == "" || !slices.Contains(c.cfg.Probes, p.name) {
+			continue
+		}
+		if err := c.writeTo(file, p.only); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // probeLine takes a line of kprobe_events apart into "GROUP/NAME" and what is probed. The kernel prints back what was
@@ -459,6 +539,11 @@ func (c *Collector) drain() {
 			}
 		}
 	}
+	// After the buffers: a line that is not here yet is later than all that was in them.
+	c.printedMu.Lock()
+	c.pending = append(c.pending, c.printed...)
+	c.printed = nil
+	c.printedMu.Unlock()
 	if len(c.pending) == 0 {
 		return
 	}
@@ -490,14 +575,30 @@ func (c *Collector) drain() {
 
 // ours reports whether e is a write or a close of a process that is older than the trace: of the one that traces, or of
 // one that carries its reports on. Emit writes, most likely, and a write that is an event would be emitted in its turn,
-// for ever.
+// for ever. Of sleeping and waking, which everybody does all the time, only that is of interest which happens inside one
+// of the kernel's functions that are traced.
 func (c *Collector) ours(e Event) bool {
 	switch e.Name {
 	case "sys_enter_write", "sys_exit_write", "sys_enter_close", "sys_exit_close":
-		k := c.trace.tasks[e.Task]
-		return k == nil || k.proc.began == 0
+		return c.older(e.Task)
+	case Switch:
+		return !c.inKernel(int(e.Int("prev_pid")))
+	case Waking:
+		return !c.inKernel(int(e.Int("pid")))
 	}
 	return false
+}
+
+// older reports whether a task is older than the trace.
+func (c *Collector) older(task int) bool {
+	k := c.trace.tasks[task]
+	return k == nil || k.proc.began == 0
+}
+
+// inKernel reports whether a task is inside a function of the kernel that is traced.
+func (c *Collector) inKernel(task int) bool {
+	k := c.trace.tasks[task]
+	return k != nil && slices.ContainsFunc(k.open, func(c *Call) bool { return !c.isSyscall() })
 }
 
 func (c *Collector) emit(e Event) {
@@ -528,11 +629,15 @@ func now() int64 {
 }
 
 // Output puts a line that a program printed into the stream. task is the program's process ID, fd 1 or 2.
+//
+// It never waits for Config.Emit: where that is slow, the line would get the time of the end of the wait.
 func (c *Collector) Output(task, fd int, line string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// Its place is after all that is in the buffers now.
-	c.pending = append(c.pending, Event{Time: now(), CPU: -1, Task: task, Name: Output}.With("fd", fd).With("text", line))
+	e := Event{CPU: -1, Task: task, Name: Output}.With("fd", fd).With("text", line)
+	c.printedMu.Lock()
+	defer c.printedMu.Unlock()
+	// Its place is after all that is in the buffers now; see drain.
+	e.Time = now()
+	c.printed = append(c.printed, e)
 }
 
 // Sync returns when every event that happened before the call has been emitted. It writes a marker into the buffer and
@@ -628,12 +733,12 @@ type missCount struct {
 //
 // Up to 5.13 a kernel adds to the count of a probe that was recorded well, for each page fault in its handler
 // (kprobe_fault_handler). There is one such: netlink_sendmsg's where the caller gave no address, as the handler then
-// reads "to" and "to_groups" through a null pointer. It faults twice for each, the second time byte by byte.
+// reads "family", "to" and "to_groups" through a null pointer. It faults twice for each, the second time byte by byte.
 func (c *Collector) newMisses(counts []missCount) []Event {
 	var events []Event
 	for _, m := range counts {
 		if c.faults && strings.TrimSuffix(m.probe, ret) == Sendmsg {
-			m.count -= 4 * c.nameless
+			m.count -= 6 * c.nameless
 		}
 		if n := m.count - c.misses[m.probe]; n > 0 {
 			events = append(events, Event{Time: now(), CPU: -1, Name: Missed}.With("probe", m.probe).With("count", n))
@@ -732,30 +837,54 @@ func (c *Collector) tearDown() error {
 		return nil
 	}
 	var errs []error
-	for _, file := range slices.Backward(c.enabled) {
-		if err := c.writeTo(file, "0"); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if len(c.defined) > 0 {
-		var remove strings.Builder
-		for _, name := range c.defined {
-			if _, err := os.Stat(filepath.Join(c.root, "events", group, name)); err == nil {
-				fmt.Fprintf(&remove, "-:%s/%s\n", group, name)
-			}
-		}
-		if remove.Len() > 0 {
-			if err := c.writeTo(filepath.Join(c.root, "kprobe_events"), remove.String()); err != nil {
+	if c.instance { // its events are switched off with it, all at once
+		errs = append(errs, removeInstance(c.dir))
+	} else {
+		for _, file := range slices.Backward(c.enabled) {
+			if err := c.writeTo(file, "0"); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
-	if c.instance {
-		if err := os.Remove(c.dir); err != nil {
-			errs = append(errs, fmt.Errorf("trace: remove the trace instance: %w", err))
+	return errors.Join(append(errs, c.undefine(c.defined))...)
+}
+
+func removeInstance(dir string) error {
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("trace: remove the trace instance: %w", err)
+	}
+	return nil
+}
+
+// undefine removes those of our probes that there are, by name.
+func (c *Collector) undefine(names []string) error {
+	var remove strings.Builder
+	for _, name := range names {
+		if _, err := os.Stat(filepath.Join(c.root, "events", group, name)); err == nil {
+			fmt.Fprintf(&remove, "-:%s/%s\n", group, name)
 		}
 	}
-	return errors.Join(errs...)
+	if remove.Len() == 0 {
+		return nil
+	}
+	return c.writeTo(filepath.Join(c.root, "kprobe_events"), remove.String())
+}
+
+// CleanUp removes what a collector has left whose process was killed: the instance, and the probes. dir is where
+// tracefs is mounted. It is no error that there is nothing.
+func CleanUp(dir, instance string) error {
+	err := removeInstance(filepath.Join(dir, "instances", instance))
+	entries, readErr := os.ReadDir(filepath.Join(dir, "events", group))
+	if errors.Is(readErr, fs.ErrNotExist) {
+		return err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return errors.Join(err, readErr, (&Collector{root: dir}).undefine(names))
 }
 
 func (c *Collector) write(file, text string) error {

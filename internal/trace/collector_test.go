@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -119,14 +120,30 @@ func TestInstance(t *testing.T) {
 	before := err == nil
 	c := start(t, Config{Instance: "netlink-labs-test", Probes: []string{Connect, Release},
 		Events: []string{"sched:sched_switch", "signal:signal_generate if sig == 9"}})
-	unix.Close(bound(t, 4711))
+	fd := bound(t, 4711)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := unix.Recvfrom(fd, make([]byte, 100), 0); err != unix.EAGAIN {
+		t.Errorf("a read for a millisecond: %v", err)
+	}
+	unix.Close(fd)
 	tr := traced(t, c)
-	s := tr.Program(unix.Gettid(), "").Socket(echoProtocol, 4711)
+	p := tr.Program(unix.Gettid(), "")
+	s := p.Socket(echoProtocol, 4711)
 	if s == nil || !s.Released.Seen() {
 		t.Errorf("the socket: %+v", s)
 	}
-	if len(tr.Events().Named(Switch)) == 0 {
-		t.Error("no sched_switch")
+	// The read sleeps, but a task may be preempted in bind, too.
+	inKernel := p.Calls(Bind, Recvmsg)
+	for _, e := range tr.Events().Named(Switch) {
+		if !slices.ContainsFunc(inKernel, func(c Call) bool { return Inside(e, c) }) {
+			t.Errorf("%v, outside of all that is traced", e)
+		}
+	}
+	read := p.Calls(Recvmsg).First()
+	if sleeps := p.Sleeps(read); len(sleeps) != 1 || sleeps[0].State != "S" {
+		t.Errorf("sleeps in the read: %+v", sleeps)
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)

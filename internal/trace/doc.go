@@ -4,7 +4,8 @@
 // clock and in order, and answers questions about them.
 //
 // A [Collector] sets up probes on the Netlink functions of the kernel (net/netlink/af_netlink.c), on the system calls
-// that lead to them, on the birth and death of processes, and on the events of the module nlecho, and reads them from
+// that lead to them, on the birth and death of processes, and on the events of the modules nlecho and nlnotify, and reads
+// them from
 // the kernel's ring buffer. Each is an [Event]. A [Trace] is made from events, and knows what they say about processes,
 // sockets and calls; a [Program] is that part of it which one run of one program brought about, whichever task it
 // happened in. What strangers do at the same time is left out.
@@ -30,14 +31,22 @@
 //	was that socket ever bound?              len(run.Calls(trace.Bind).On(socket)) > 0
 //	did bind fail, and why?                  run.Calls(trace.Bind).Failed(unix.EADDRINUSE).First()
 //	was the reply read, and when?            run.Calls(trace.Recvmsg).On(socket).OK().First().Return
+//	who sent what was read?                  run.Calls(trace.Recvmsg).On(socket).OK().First().Sender
+//	which function refused a message?        run.RefusedBy(send).Name
 //	was it read while the send lasted?       trace.During(read.Return, send)
+//	did a sender sleep, and who woke it?      run.Sleeps(send): State, Began; trace.Inside(sleep.Woken, read)
+//	did the kernel wait for a reader?         run.Arrivals(socket): one that returned 1
 //	was write(2) used, or sendto(2)?         run.Calls(trace.Sendmsg).By("write")
+//	was it cut, and how long had it been?    read.Copied(), read.Delivery().Ret
+//	did a filter drop it?                    run.Calls(trace.Unicast).To(port).First().Dropped()
+//	which groups was it in then?             run.Sockets()[0].Groups(send.Entry)
+//	who heard a shout?                       run.Calls(trace.Broadcast).First().Queued()
 //	where did a reply go?                    run.Messages()[0].Replies, Uint("to"), Int("ret")
 //	how deep was the recursion?              run.Events(trace.EchoInput).Last().Int("depth")
 //
 // Put the question to [Sendmsg] and [Recvmsg], through which all ways of sending and receiving lead, so that no correct
 // program is refused for the call it used. The fields of an event are named in the kernel: for the probes beside their
-// names below, for nlecho in kmod/nlecho/nlecho_trace.h, for the others in events/GROUP/NAME/format.
+// names below, for the modules in kmod/NAME/NAME_trace.h, for the others in events/GROUP/NAME/format.
 //
 // # Losses
 //

@@ -22,20 +22,53 @@ const (
 	Bind    = "netlink_bind"    // sock, sk, family, portid, groups, len
 	Connect = "netlink_connect" // sock, sk, family, portid, groups, len (Config.Probes)
 	Insert  = "netlink_insert"  // sk, portid: a socket is given a port ID, by bind(2) or by the kernel's own choice
-	Sendmsg = "netlink_sendmsg" // sock, sk, len, namelen, to, to_groups: any of send, sendto, sendmsg, write ...
+	Sendmsg = "netlink_sendmsg" // sock, sk, len, namelen, family, to, to_groups: any of send, sendto, sendmsg, write ...
 	Unicast = "netlink_unicast" // ssk, skb, portid, nonblock: a message goes to one port, 0 being the kernel
 	Recvmsg = "netlink_recvmsg" // sock, sk, len, flags: any of recv, recvfrom, recvmsg, read ...
+
+	// Attach is the door of a socket's queue, for a message to one port: sk is the receiver's socket, timeo how long the
+	// sender is willing to wait, in the kernel's ticks. It returns 0 where the message is let in, 1 where the sender slept
+	// and has to try again, and an error otherwise: EAGAIN where the queue is full and nobody waits.
+	Attach = "netlink_attachskb" // sk, skb, timeo, ssk (Config.Probes)
 
 	// SetSockOpt gives an option of the level SOL_SOCKET to a socket of whatever family (net/core/sock.c). sec and usec
 	// are the first 16 bytes of its value: the time limit where the option is one (SO_SNDTIMEO, SO_RCVTIMEO), and noise
 	// where the option is shorter.
 	SetSockOpt = "sock_setsockopt" // sock, sk, optname, sec, usec (Config.Probes)
 
+	// ScmSend looks through the ancillary data of a message that has some (net/core/scm.c), inside netlink_sendmsg.
+	ScmSend = "__scm_send" // sock (Config.Probes)
+
+	// Take copies a message out of a queue (net/core/datagram.c), inside netlink_recvmsg; see [Call.Took]. It serves
+	// sockets of other families too, where portid and group are noise.
+	Take = "skb_copy_datagram_iter" // skb, portid of the sender, group of the receivers, len (Config.Probes)
+
+	// Filter: a socket's filter looks at a message that is for it (net/core/filter.c), before it is queued. What it
+	// returns is 0 where the message passes.
+	Filter = "sk_filter_trim_cap" // sk, skb (Config.Probes)
+
+	// PutCmsg puts something beside the message into the reader's buffer for ancillary data (net/core/scm.c), inside
+	// netlink_recvmsg. a, b and c are its first 12 bytes, and noise where it is shorter: the number of a group
+	// (NETLINK_PKTINFO), or process ID, user and group ID (SCM_CREDENTIALS). room is what is left of the buffer: where
+	// that is too little the rest is cut off, or all (MSG_CTRUNC). See [Call.Told].
+	PutCmsg = "put_cmsg" // level, type, len, a, b, c, room (Config.Probes)
+
+	// SetOption gives an option of the level SOL_NETLINK to a socket, or takes it away: of NETLINK_ADD_MEMBERSHIP and
+	// NETLINK_DROP_MEMBERSHIP value is the group.
+	SetOption = "netlink_setsockopt" // sock, sk, optname, value (Config.Probes)
+
+	// Broadcast sends a message to the members of a group, but not to the port portid; see [Call.Queued].
+	Broadcast = "netlink_broadcast" // ssk, skb, portid, group (Config.Probes)
+
+	// Readable wakes the readers of a socket of whatever family: something was put into its queue (net/core/sock.c).
+	Readable = "sock_def_readable" // sk (Config.Probes)
+
 	// Processes and threads.
 	NewTask = "task_newtask"       // pid, clone_flags, in the task that forks
 	Exec    = "sched_process_exec" // pid, filename
 	Exit    = "sched_process_exit" // pid: one thread ended
-	Switch  = "sched_switch"       // prev_pid, prev_state, next_pid (Config.Events)
+	Switch  = "sched_switch"       // prev_pid, prev_state, next_pid, of tasks in one of the functions above (Config.Events)
+	Waking  = "sched_waking"       // pid, of such a task, in the one that wakes it or in an interrupt (Config.Events)
 	Signal  = "signal_generate"    // sig, pid, code, result (Config.Events)
 
 	// The module nlecho.
@@ -46,11 +79,29 @@ const (
 	EchoReply  = "nlecho_reply"  // a reply was handed to netlink_unicast
 	EchoDone   = "nlecho_done"   // the callback, or the deferred work, is over
 
+	// The module nlnotify.
+	NotifySend    = "nlnotify_send"    // type, number, cause, via, to, wait, softirq, ret: something was told, or could not be
+	NotifyJoin    = "nlnotify_join"    // a socket wants to join the group
+	NotifyPart    = "nlnotify_part"    // it has left
+	NotifyInput   = "nlnotify_input"   // bytes came from a program
+	NotifyRequest = "nlnotify_request" // a question among them was answered, or refused
+	NotifyLeave   = "nlnotify_leave"   // leave: the module was told to announce that it wants to go, or to stay
+
+	// Modules.
+	ModuleLoad = "module_load" // name (Config.Events)
+	ModuleFree = "module_free" // name (Config.Events)
+
+	moduleDelete = "sys_exit_delete_module"
+
 	// Made here, not by the kernel.
 	Output = "output" // text, fd: a line that the program printed
 	Lost   = "lost"   // events: the ring buffer overran at this place; -1 where the kernel did not count them
 	Missed = "missed" // probe, count: a probe was hit while it could not be recorded
 )
+
+// RejectedDeep is the reason in an [EchoReject] of nlecho's guard against a recursion without an end (its parameter
+// max_depth): without it the kernel would have died.
+const RejectedDeep = 6
 
 // ret is what is appended to a probe's name for its return.
 const ret = "_ret"

@@ -30,18 +30,24 @@ type Trace struct {
 	calls    []*Call
 	messages []*Message
 	byID     map[uint64]*Message
-	echo     map[uint64]bool // struct sock of the module's own sockets
-	files    int             // numbers given to descriptors that were copied
+	echo     map[uint64]bool  // struct sock of nlecho's own sockets
+	news     map[uint64]bool  // the same of nlnotify's
+	unicasts map[uint64]*Call // by struct sk_buff, the netlink_unicast that sent it last
+	files    int              // numbers given to descriptors that were copied
 }
 
 // info is what was known when an event came.
 type info struct {
 	owner   *process // whose thread was running; nil for events that the kernel did not make
-	call    *Call    // the call that the event enters or leaves
+	call    *Call    // the call that the event enters or leaves; of a waking, the send that was asleep
 	parent  *Call    // the innermost call of the task that was under way, other than call
 	message *Message
 	socket  *Socket
+	about   [2]*process // whose threads the event is about, see about; nil for those that nothing is known of
 }
+
+// about names the fields of an event that hold the IDs of threads other than the one that made it.
+var about = map[string][]string{Signal: {"pid"}, Waking: {"pid"}, Switch: {"prev_pid", "next_pid"}}
 
 type task struct {
 	proc   *process
@@ -117,6 +123,7 @@ type Socket struct {
 	Closed   Event // close(2) of FD by that process
 	Released Event // netlink_release, where traced: the last descriptor is gone
 
+	groups    []membership
 	owner     *process
 	addr, sk  uint64
 	connected bool
@@ -145,9 +152,10 @@ func (s *Socket) at(e Event) string {
 	return s.String()
 }
 
-// portNumber prints a port ID the way programs see it: the kernel's own choices beyond the first are negative.
+// portNumber prints a port ID the way /proc/net/netlink does, without a sign: the kernel's own choices beyond the first
+// are large, and negative only for programs that take them for an int32.
 func portNumber(port uint32) string {
-	return fmt.Sprint(int32(port))
+	return fmt.Sprint(port)
 }
 
 // Call is a function of the kernel, or a system call, that a task entered and, mostly, left. The zero Call stands for
@@ -161,12 +169,25 @@ type Call struct {
 	Return  Event   // with "ret"; the zero Event while the call lasts
 	Ret     int64   // what it returned: a count of bytes, a descriptor, 0, or -errno
 
+	// Of a netlink_recvmsg that took a message, or looked at it, where [Take] is traced: the event, with the port ID of
+	// the sender in it, and the socket that sent the message, nil for the kernel's own and for one unknown.
+	Took   Event
+	Sender *Socket
+
 	owner  *process
 	parent *Call
 	to     uint32
 	toSet  bool
 	file   int  // of a system call with a descriptor: see there
 	shared bool // of a close: the socket lives on, as far as is known
+
+	// Of a netlink_unicast, where [Filter] is traced: the receiver's filter has dropped the message.
+	dropped bool
+	// Of a netlink_recvmsg, where [Take] and [PutCmsg] are traced.
+	delivery *Call
+	told     []Event
+	// Of a netlink_unicast or netlink_broadcast, where [Readable] is traced: into whose queues it was put.
+	queued []*Socket
 }
 
 // Seen reports whether the call happened.
@@ -184,10 +205,51 @@ func (c Call) Err() error {
 	return nil
 }
 
+// PID returns the process of the task that called.
+func (c Call) PID() int {
+	if c.owner == nil {
+		return 0
+	}
+	return c.owner.pid
+}
+
+// Interrupted reports whether a signal ended the call before it had done anything, with a value that no program ever
+// sees (ERESTARTSYS, include/linux/errno.h): the kernel begins it anew by itself, unless the signal has ended the process
+// or the handler was installed without SA_RESTART.
+func (c Call) Interrupted() bool { return c.Returned() && c.Ret <= -512 && c.Ret >= -514 }
+
 // To returns the port ID that a message was sent to, or that a socket was connected to. For netlink_sendmsg and the
 // system calls that lead to it, it is what the kernel really did with it (netlink_unicast's argument), whether the
 // address was given with the message, by connect(2) before, or not at all.
 func (c Call) To() (port uint32, known bool) { return c.to, c.toSet }
+
+// Dropped reports whether a netlink_unicast has put its message into no queue, as the receiver's filter did not let it
+// through. It is known where [Filter] is traced.
+func (c Call) Dropped() bool { return c.dropped }
+
+// Delivery returns the netlink_unicast that had queued what a netlink_recvmsg got; its Ret is how long the message is.
+// It is the zero Call where [Take] is not traced, and for a message to a group.
+func (c Call) Delivery() Call {
+	if c.delivery == nil {
+		return Call{}
+	}
+	return *c.delivery
+}
+
+// Copied returns how many bytes of its message a netlink_recvmsg put into the reader's buffer, which may be less than
+// the message has, and less than the call returned (MSG_TRUNC). It is known where [Take] is traced.
+func (c Call) Copied() (n int, known bool) { return int(c.Took.Int("len")), c.Took.Has("len") }
+
+// Told returns what a netlink_recvmsg put beside the message, ancillary data of this level and type, as its
+// [PutCmsg] event; the zero Event where there is none, or it is not traced.
+func (c Call) Told(level, kind int) Event {
+	for _, e := range c.told {
+		if e.Int("level") == int64(level) && e.Int("type") == int64(kind) {
+			return e
+		}
+	}
+	return Event{}
+}
 
 // String describes the call in one line, with its result.
 func (c Call) String() string {
@@ -224,6 +286,15 @@ func errnoName(ret int64) string {
 		return "ERESTARTNOHAND"
 	}
 	return fmt.Sprintf("error %d", -ret)
+}
+
+// returned describes the field ret of an event, and names an error: "ret=-11, EAGAIN".
+func returned(e Event) string {
+	ret := e.Int("ret")
+	if ret < 0 {
+		return fmt.Sprintf("ret=%d, %s", ret, errnoName(ret))
+	}
+	return fmt.Sprintf("ret=%d", ret)
 }
 
 // portName names a destination.
@@ -268,8 +339,9 @@ func New(events ...Event) *Trace {
 	t := &Trace{
 		tasks: map[int]*task{}, procs: map[int]*process{},
 		byAddr: map[uint64]*Socket{}, bySk: map[uint64]*Socket{},
-		byID: map[uint64]*Message{}, echo: map[uint64]bool{},
-		losses: Losses{Probes: map[string]int{}}, lapses: map[string]int{},
+		byID: map[uint64]*Message{}, echo: map[uint64]bool{}, news: map[uint64]bool{},
+		unicasts: map[uint64]*Call{},
+		losses:   Losses{Probes: map[string]int{}}, lapses: map[string]int{},
 	}
 	if !slices.IsSortedFunc(events, byTime) {
 		events = slices.Clone(events)
@@ -304,6 +376,12 @@ func (t *Trace) Add(e Event) {
 		k := t.task(e.Task)
 		in.owner = k.proc
 		t.follow(e, k, &in)
+		// Asked now: the thread may end, and its number be another's.
+		for i, field := range about[e.Name] {
+			if k := t.tasks[int(e.Int(field))]; k != nil {
+				in.about[i] = k.proc
+			}
+		}
 	} else {
 		t.note(e, &in)
 	}
@@ -329,6 +407,12 @@ func (t *Trace) note(e Event, in *info) {
 
 // follow takes in an event that task k made.
 func (t *Trace) follow(e Event, k *task, in *info) {
+	switch e.Name {
+	case Waking:
+		t.waking(e, in)
+	case NotifySend:
+		t.news[e.Uint("sk")] = true
+	}
 	if e.IRQ {
 		return // the task was only interrupted
 	}
@@ -352,9 +436,20 @@ func (t *Trace) follow(e Event, k *task, in *info) {
 			s.outlived = s.closes > 1 || s.closes == 1 && in.call == nil
 			t.forget(s)
 		}
-	case Bind, Connect, Sendmsg, Recvmsg, Insert, Unicast:
+	case Take:
+		t.take(e, in)
+	case PutCmsg:
+		if c := in.parent; c != nil && c.Name == Recvmsg {
+			c.told, in.socket = append(c.told, e), c.Socket
+		}
+	case Readable:
+		if c := in.parent; c != nil && (c.Name == Broadcast || c.Name == Unicast) {
+			in.socket = t.bySk[e.Uint("sk")]
+			c.queue(in.socket)
+		}
+	case Bind, Connect, Sendmsg, Recvmsg, Insert, Unicast, Broadcast, SetOption, Attach, Filter, ScmSend:
 		t.enter(e, k, in, e.Name)
-	case Bind + ret, Connect + ret, Sendmsg + ret, Recvmsg + ret, Insert + ret, Unicast + ret:
+	case Bind + ret, Connect + ret, Sendmsg + ret, Recvmsg + ret, Insert + ret, Unicast + ret, Broadcast + ret, SetOption + ret, Attach + ret, Filter + ret, ScmSend + ret:
 		t.leave(e, k, in, strings.TrimSuffix(e.Name, ret))
 	case EchoInput, EchoReject, EchoWait, EchoWake, EchoReply, EchoDone:
 		t.echoed(e, k, in)
@@ -476,7 +571,7 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 	in.call = c
 
 	switch name {
-	case Bind, Connect, Sendmsg, Recvmsg:
+	case Bind, Connect, Sendmsg, Recvmsg, SetOption:
 		s := t.byAddr[e.Uint("sock")]
 		if s == nil {
 			s = t.newSocket(e.Uint("sock"), k.proc)
@@ -486,6 +581,8 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 			t.bySk[sk] = s
 		}
 		c.Socket = s
+	case ScmSend:
+		c.Socket = t.byAddr[e.Uint("sock")]
 	case Insert:
 		if e.Uint("portid") == 0 {
 			// A socket of the kernel's own, in a new network namespace: its memory may have been a program's.
@@ -500,8 +597,13 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 			c.Socket.sk = e.Uint("sk")
 			t.bySk[c.Socket.sk] = c.Socket
 		}
+	case Attach:
+		c.Socket = t.bySk[e.Uint("sk")]
+	case Broadcast:
+		c.Socket = t.bySk[e.Uint("ssk")]
 	case Unicast:
 		c.Socket = t.bySk[e.Uint("ssk")]
+		t.unicasts[e.Uint("skb")] = c
 		c.send(uint32(e.Uint("portid")))
 		if in.parent != nil && in.parent.Name == Sendmsg {
 			in.parent.send(c.to)
@@ -509,6 +611,8 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 				up.send(c.to)
 			}
 		}
+	case Filter:
+		c.Socket = t.bySk[e.Uint("sk")]
 	default: // a system call
 		if fd, ok := descriptorOf(e); ok {
 			d := k.proc.fds[fd]
@@ -518,13 +622,16 @@ func (t *Trace) enter(e Event, k *task, in *info, name string) {
 
 	switch name {
 	case Sendmsg:
-		if e.Int("namelen") >= unix.SizeofSockaddrNetlink {
+		switch n := e.Int("namelen"); {
+		case n >= unix.SizeofSockaddrNetlink && (!e.Has("family") || e.Uint("family") == unix.AF_NETLINK):
 			c.send(uint32(e.Uint("to")))
-		} else if !c.Socket.connected && c.Socket.Created.Seen() {
+		case n == 0 && !c.Socket.connected && c.Socket.Created.Seen():
 			c.send(0) // the default destination of a socket that was never connected
 		}
 	case Connect:
-		c.send(uint32(e.Uint("portid")))
+		if e.Uint("family") != unix.AF_UNSPEC { // by which a socket is disconnected
+			c.send(uint32(e.Uint("portid")))
+		}
 	case "close":
 		fd, _ := descriptorOf(e)
 		delete(k.proc.fds, fd)
@@ -565,6 +672,13 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 	case "close":
 		k.closed = c
 	}
+	switch {
+	case name == Filter && c.Ret != 0 && c.parent != nil && c.parent.Name == Unicast:
+		// Newer kernels return a reason instead of an error.
+		c.parent.dropped = true
+	case name == Unicast && (c.Ret < 0 || c.dropped):
+		delete(t.unicasts, c.Entry.Uint("skb"))
+	}
 	s := c.Socket
 	if s == nil {
 		return
@@ -585,6 +699,32 @@ func (t *Trace) leave(e Event, k *task, in *info, name string) {
 		}
 	case "connect", Connect:
 		s.connected = s.connected || c.Ret == 0
+	case Bind, SetOption:
+		s.member(c)
+	}
+}
+
+// take: the netlink_recvmsg that is under way found a message. A multicast makes copies of the message, so that its
+// sender is known by the port ID only.
+func (t *Trace) take(e Event, in *info) {
+	c := in.parent
+	if c == nil || c.Name != Recvmsg {
+		return
+	}
+	c.Took, in.socket = e, c.Socket
+	port, skb := uint32(e.Uint("portid")), e.Uint("skb")
+	u := t.unicasts[skb]
+	if c.Entry.Int("flags")&unix.MSG_PEEK == 0 {
+		delete(t.unicasts, skb) // the next message may have the same memory
+	}
+	if u != nil && c.Socket != nil && u.to == c.Socket.Port && (u.Socket == nil && port == 0 || u.Socket != nil && u.Socket.Port == port) {
+		c.delivery, c.Sender = u, u.Socket
+		return
+	}
+	for _, s := range t.sockets {
+		if port != 0 && s.Port == port && s.Protocol == c.Socket.Protocol && s.Net == c.Socket.Net {
+			c.Sender = s // the latest
+		}
 	}
 }
 
@@ -643,7 +783,8 @@ func (c *Call) copies() bool {
 func (t *Trace) shared(s *Socket) bool {
 	for _, k := range t.tasks {
 		for _, c := range k.open {
-			if c.Socket == s && c.Name != "close" {
+			// Who waits for room in its queue keeps no socket alive.
+			if c.Socket == s && c.Name != "close" && c.Name != Attach {
 				return true
 			}
 		}
@@ -678,6 +819,19 @@ func (t *Trace) unreturned(calls []*Call) {
 			t.lapses[c.Name+ret]++
 		}
 	}
+}
+
+// refusedBy returns the innermost call inside c, or c itself, that returned c's error.
+func (t *Trace) refusedBy(c *Call) *Call {
+	if c.Err() == nil {
+		return nil
+	}
+	for _, d := range t.calls {
+		if d.parent != nil && d.parent.Entry.Seq == c.Entry.Seq && d.Returned() && d.Ret == c.Ret {
+			c = d
+		}
+	}
+	return c
 }
 
 // discard takes back a socket that socket(2) then failed to make.

@@ -72,6 +72,33 @@ func diff(t *testing.T, what, want, got string) {
 
 const clone = unix.CLONE_THREAD | unix.CLONE_VM
 
+// A signal belongs to the program that its thread was of, also when that thread has ended since and its number is a
+// stranger's.
+func TestSignalToEndedThread(t *testing.T) {
+	tr := New(script(t, fmt.Sprintf(`
+		1 task_newtask pid=10 clone_flags=0
+		10 sched_process_exec pid=10 old_pid=10 filename=/lab/prog
+		10 task_newtask pid=11 clone_flags=%d
+		1 signal_generate pid=11 sig=9
+		1 sched_switch prev_pid=1 next_pid=11
+		11 sched_process_exit pid=11
+		1 task_newtask pid=11 clone_flags=0
+		1 signal_generate pid=11 sig=15
+		1 sched_switch prev_pid=1 next_pid=11`, clone))...)
+	for pid, want := range map[int]string{10: "signal_generate sched_switch", 11: ""} {
+		var got []string
+		for _, e := range tr.Program(pid, "").Events(Signal, Switch) {
+			got = append(got, e.Name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("process %d: %q, want %q", pid, got, want)
+		}
+	}
+	if got := tr.Program(10, "").Events(Signal)[0].Int("sig"); got != 9 {
+		t.Errorf("the signal is %d, want 9", got)
+	}
+}
+
 // The process tree: what a helper did before the program began, what threads and children do, an exec by a thread that
 // is not the first, and a process ID that is used again.
 func TestProgram(t *testing.T) {
@@ -201,7 +228,7 @@ func TestDeferred(t *testing.T) {
 	diff(t, "evidence", `
 		3.000 ms  sendto(port 100)
 		4.000 ms  netlink_sendmsg(port 100 to kernel (port 0), 20 bytes)
-		6.000 ms  nlecho_input portid=100 nlmsg_pid=100 len=20
+		6.000 ms  nlecho_input portid=100 nlmsg_pid=100 nlmsg_seq=0 len=20
 		13.000 ms  netlink_sendmsg -> 20
 		26.000 ms  nlecho_reply n=1 to=100 ret=-111, ECONNREFUSED
 	`, evidence(p, send.Return, ms[0].Replies[1], ms[0].Input, send.Entry, Event{}, p.Calls("sendto").First().Entry))
@@ -303,12 +330,12 @@ func TestSockets(t *testing.T) {
 	diff(t, "timeline", `
 		P0 socket protocol 25: fd 3
 		P0 connect fd 3
-		K0 chooses port -4296 (autobind)
-		P0 write port -4296 → port 77, 16 bytes: EPERM
-		P0 process 11: recvfrom port -4296, flags PEEK: EAGAIN
-		P0 process 11: close fd 3 of port -4296: still in use
-		P0 close port -4296
-		K0 port -4296 is free
+		K0 chooses port 4294963000 (autobind)
+		P0 write port 4294963000 → port 77, 16 bytes: EPERM (netlink_unicast)
+		P0 process 11: recvfrom port 4294963000, flags PEEK: EAGAIN
+		P0 process 11: close fd 3 of port 4294963000: still in use
+		P0 close port 4294963000
+		K0 port 4294963000 is free
 		P0 socket protocol 30: EPROTONOSUPPORT
 		P0 socket protocol 16: fd 3
 		P0 bind, any port, groups 0x3: port 10 (autobind)
@@ -498,6 +525,47 @@ func TestOutputOfChildren(t *testing.T) {
 	sameLive(t, events, p)
 }
 
+// One process prints while another one is in a call of which nobody knows yet whether it is one line or two: they are
+// drawn in the order of their times, live too.
+func TestPrintsInsideACall(t *testing.T) {
+	events := script(t, `
+		10 sched_process_exec pid=10 old_pid=10 filename=/prog
+		10 task_newtask pid=11 clone_flags=0
+		11 sys_enter_socket family=16 type=3 protocol=2
+		11 netlink_create sock=1 protocol=2
+		11 sys_exit_socket ret=3
+		11 netlink_bind sock=1 sk=101 portid=7 groups=0
+		11 netlink_insert sk=101 portid=7
+		11 netlink_insert_ret ret=0
+		11 netlink_bind_ret ret=0
+		11 netlink_recvmsg sock=1 sk=101 len=100 flags=0
+		10 sys_enter_write fd=1 count=4
+		10 sys_exit_write ret=4
+		10 output fd=1 text=one
+		10 sys_enter_socket family=16 type=3 protocol=2
+		10 netlink_create sock=2 protocol=2
+		10 sys_exit_socket ret=3
+		10 netlink_bind sock=2 sk=102 portid=8 groups=0
+		10 netlink_insert sk=102 portid=8
+		10 netlink_insert_ret ret=0
+		10 netlink_bind_ret ret=0
+		11 netlink_recvmsg_ret ret=-11
+		11 sched_process_exit pid=11
+		10 sched_process_exit pid=10`)
+	p := New(events...).Program(10, "/prog")
+	diff(t, "timeline", `
+		P0 process 11: socket protocol 2: fd 3
+		P0 process 11: bind port 7: ok
+		P0 process 11: recvmsg port 7: waits
+		P0 prints "one"
+		P0 socket protocol 2: fd 3
+		P0 bind port 8: ok
+		P0 process 11: recvmsg returns EAGAIN
+		P0 exits
+	`, timeline(p))
+	sameLive(t, events, p)
+}
+
 // sameLive draws the run of p, of which these are the events, as it comes.
 func sameLive(t *testing.T, events []Event, p *Program) {
 	t.Helper()
@@ -630,6 +698,50 @@ func TestOptionsAndNamespaces(t *testing.T) {
 		P0 socket protocol 25: fd 4, in another network namespace
 		P0 thread 20 goes to another network namespace
 	`, timeline(p))
+}
+
+// In two network namespaces the same port ID is two sockets': their lines say which, as long as there are two.
+func TestOnePortTwice(t *testing.T) {
+	events := script(t, `
+		10 sched_process_exec pid=10 old_pid=10 filename=/prog
+		10 sys_enter_socket family=16 type=3 protocol=2
+		10 netlink_create net=1 sock=1 protocol=2
+		10 sys_exit_socket ret=3
+		10 netlink_bind sock=1 sk=101 portid=7
+		10 netlink_insert sk=101 portid=7
+		10 netlink_insert_ret ret=0
+		10 netlink_bind_ret ret=0
+		10 netlink_recvmsg sock=1 sk=101 len=4096
+		10 netlink_recvmsg_ret ret=-11
+		10 sys_enter_socket family=16 type=3 protocol=2
+		10 netlink_create net=2 sock=2 protocol=2
+		10 sys_exit_socket ret=4
+		10 netlink_bind sock=2 sk=102 portid=7
+		10 netlink_insert sk=102 portid=7
+		10 netlink_insert_ret ret=0
+		10 netlink_bind_ret ret=0
+		10 netlink_recvmsg sock=1 sk=101 len=4096
+		10 netlink_recvmsg_ret ret=-11
+		10 netlink_sendmsg sock=2 sk=102 len=20 namelen=12 to=9
+		10 netlink_sendmsg_ret ret=-111
+		10 sys_enter_close fd=4
+		10 netlink_release sock=2
+		10 sys_exit_close ret=0
+		10 netlink_recvmsg sock=1 sk=101 len=4096
+		10 netlink_recvmsg_ret ret=-11`)
+	p := New(events...).Program(10, "/prog")
+	diff(t, "timeline", `
+		P0 socket protocol 2: fd 3
+		P0 bind port 7: ok
+		P0 recvmsg port 7: EAGAIN
+		P0 socket protocol 2: fd 4, in another network namespace
+		P0 bind port 7: ok
+		P0 recvmsg port 7 (fd 3): EAGAIN
+		P0 sendmsg port 7 (fd 4) → port 9, 20 bytes: ECONNREFUSED
+		P0 close port 7 (fd 4)
+		P0 recvmsg port 7 (fd 3): EAGAIN
+	`, timeline(p))
+	sameLive(t, events, p)
 }
 
 func TestQuote(t *testing.T) {

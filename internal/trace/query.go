@@ -84,6 +84,17 @@ func (es Events) filter(keep func(Event) bool) Events {
 	return kept
 }
 
+// HasPort reports whether the socket had its port ID when e happened. Its end is known where [Release] is traced.
+func (s *Socket) HasPort(e Event) bool {
+	return s != nil && Before(s.Bound, e) && !Before(s.Released, e)
+}
+
+// SharesPorts reports whether a port ID of the one socket is taken for the other: they are of the same protocol, and in
+// the same network namespace.
+func (s *Socket) SharesPorts(with *Socket) bool {
+	return s != nil && with != nil && s.Protocol == with.Protocol && s.Net == with.Net
+}
+
 // Calls is a list of calls in the order in which they were entered. Its methods narrow it down:
 //
 //	run.Calls(trace.Sendmsg).To(0).OK().First()
@@ -241,19 +252,29 @@ func (p *Program) includes(i int) bool {
 		return true
 	}
 	switch e.Name {
-	case Signal:
-		return p.hasTask(int(e.Int("pid")))
-	case Switch:
-		return p.hasTask(int(e.Int("prev_pid"))) || p.hasTask(int(e.Int("next_pid")))
+	case Signal, Waking, Switch:
+		return p.isAbout(e, in)
+	case NotifySend, NotifyJoin, NotifyPart, NotifyLeave, ModuleLoad, ModuleFree, moduleDelete:
+		return p.notified(*e)
 	case Unicast, Unicast + ret:
 		return in.call != nil && p.isFor(in.call)
+	case Attach, Attach + ret:
+		return in.call != nil && in.call.Socket != nil && p.has(in.call.Socket.owner)
+	case Filter, Filter + ret:
+		return in.socket != nil && p.has(in.socket.owner)
 	}
 	return false
 }
 
-func (p *Program) hasTask(id int) bool {
-	k := p.trace.tasks[id]
-	return k != nil && p.has(k.proc) || p.root.pid == id
+// isAbout reports whether a signal, a waking or a switch is about one of the program's threads, or about its first one
+// after that has ended.
+func (p *Program) isAbout(e *Event, in *info) bool {
+	for i, field := range about[e.Name] {
+		if p.has(in.about[i]) || p.root.pid == int(e.Int(field)) {
+			return true
+		}
+	}
+	return false
 }
 
 // isFor reports whether a netlink_unicast of somebody else goes to a port of the program. A port number is only unique
@@ -271,6 +292,8 @@ func (p *Program) isFor(c *Call) bool {
 		protocol = sender.Protocol
 	case p.trace.echo[c.Entry.Uint("ssk")]:
 		protocol = echoProtocol
+	case p.trace.news[c.Entry.Uint("ssk")]:
+		protocol = notifyProtocol
 	case c.parent != nil:
 		return false // a stranger's call, on a socket that nothing is known of
 	}
@@ -309,6 +332,28 @@ func (p *Program) Calls(names ...string) Calls {
 		}
 	}
 	return cs
+}
+
+// Arrivals returns the messages that came to the door of that socket's queue, in order, whoever sent them: calls of
+// [Attach], where that is traced.
+func (p *Program) Arrivals(at *Socket) Calls {
+	var cs Calls
+	for _, c := range p.trace.calls {
+		if c.Name == Attach && at != nil && c.Socket == at {
+			cs = append(cs, *c)
+		}
+	}
+	return cs
+}
+
+// RefusedBy returns the call that a failed call has its error from: the innermost function of the kernel inside it, of
+// those that are traced, that returned the same error, or the call itself. The zero Call, if c did not fail. Of a send,
+// it can be [Sendmsg] itself, [Unicast], and [ScmSend] where that is traced.
+func (p *Program) RefusedBy(c Call) Call {
+	if by := p.trace.refusedBy(&c); by != nil {
+		return *by
+	}
+	return Call{}
 }
 
 // Sockets returns the Netlink sockets that the program made, in order.
@@ -353,6 +398,7 @@ func (p *Program) Messages() []*Message {
 func (p *Program) Evidence(events ...Event) []string {
 	events = slices.DeleteFunc(slices.Clone(events), func(e Event) bool { return !e.Seen() })
 	slices.SortStableFunc(events, byTime)
+	events = slices.CompactFunc(events, func(a, b Event) bool { return a.Seq == b.Seq })
 	var lines []string
 	start := p.start()
 	for _, e := range events {

@@ -5,6 +5,7 @@ package trace
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -111,7 +112,7 @@ func (p *Program) written(fd, printed int64) []written {
 		return append(ws, w)
 	}
 	for _, c := range p.Calls("write") {
-		if p.stream(&c) != fd || c.Ret <= 0 {
+		if p.Stream(c) != fd || c.Ret <= 0 {
 			continue
 		}
 		all = add(all, c)
@@ -125,9 +126,9 @@ func (p *Program) written(fd, printed int64) []written {
 	return all
 }
 
-// stream returns 1 or 2 where a write goes to the standard output or the standard error of the program, whichever
-// descriptor and process it is made with, and 0 where it goes elsewhere.
-func (p *Program) stream(c *Call) int64 {
+// Stream returns 1 or 2 where a write goes to the standard output or the standard error of the program, whichever
+// descriptor and process it is made with, and 0 where it goes elsewhere. It needs [DescriptorEvents].
+func (p *Program) Stream(c Call) int64 {
 	for _, std := range []int{1, 2} {
 		if f := p.root.std[std]; f != 0 && f == c.file || f == 0 && c.file == 0 && int(int32(c.Entry.Int("fd"))) == std {
 			return int64(std)
@@ -171,6 +172,10 @@ type stepper struct {
 	home   uint64 // the network namespace of the first socket; 0 before that
 	freed  Event  // the release of a socket inside a close whose line is still to come
 	chosen Event  // the choice of a port ID inside a connect, likewise
+	woken  Event  // the waking of a sender inside a recvmsg, likewise
+	spread bool   // the lines of the members that have it stand before that of nlecho's shout
+	drops  bool   // the kernel's own message, whose line is still to come, was dropped by the receiver's filter
+	option Event  // the joining or leaving of a group, likewise
 }
 
 // add takes in event i of the trace.
@@ -190,14 +195,18 @@ func (s *stepper) add(i int) {
 		whole := s.held == c
 		if whole {
 			s.held = nil
-			s.put(c.Entry, ProgramLane, NoArrow, s.sends(c.parent), fmt.Sprintf("%s%s: %s", begin(c), size(c), result(c)), c.Err() != nil)
+			s.put(c.Entry, ProgramLane, NoArrow, s.sends(c.parent), fmt.Sprintf("%s%s: %s", s.begin(c), size(c), s.outcome(c)), c.Err() != nil)
+			if s.woken.Seen() {
+				s.wake(s.woken)
+				s.woken = Event{}
+			}
 			return
 		}
 		arrow := NoArrow
 		if c.Name == Sendmsg {
 			arrow = Back
 		}
-		s.put(e, ProgramLane, arrow, s.sends(c.parent), fmt.Sprintf("%s returns %s", callName(c), result(c)), c.Err() != nil)
+		s.put(e, ProgramLane, arrow, s.sends(c.parent), fmt.Sprintf("%s returns %s", callName(c), s.outcome(c)), c.Err() != nil)
 	case "sys_exit_socket":
 		if c != nil && (c.Socket != nil || c.Ret < 0 && c.Entry.Int("family") == unix.AF_NETLINK) {
 			protocol := c.Entry.Int("protocol")
@@ -243,12 +252,15 @@ func (s *stepper) add(i int) {
 		}
 	case "sys_exit_connect", "sys_exit_getsockname", "sys_exit_setsockopt", "sys_exit_close":
 		if c != nil && c.Socket != nil {
-			text := fmt.Sprintf("%s %s", c.Name, c.Socket.at(c.Entry))
+			text := fmt.Sprintf("%s %s", c.Name, s.name(c.Socket, c.Entry))
 			switch {
 			case c.Name == "connect" && c.toSet:
 				text += " → " + portName(c.to)
 			case c.Name == "setsockopt":
 				text += ", " + optionName(c.Entry.Int("level"), c.Entry.Int("optname"))
+				if s.option.Seen() && Inside(s.option, *c) {
+					text += fmt.Sprintf(" %d", s.option.Int("value"))
+				}
 			case c.Name == "close" && c.shared && c.Socket.Port != 0:
 				text = fmt.Sprintf("close fd %d of port %s: still in use", c.Entry.Int("fd"), portNumber(c.Socket.Port))
 			}
@@ -266,7 +278,7 @@ func (s *stepper) add(i int) {
 			}
 		}
 	case Connect:
-		if c != nil && c.parent != nil {
+		if c != nil && c.parent != nil && c.toSet {
 			c.parent.send(c.to)
 		}
 	case Insert + ret:
@@ -278,15 +290,72 @@ func (s *stepper) add(i int) {
 			s.put(e, KernelLane, NoArrow, s.sends(c.parent), fmt.Sprintf("chooses port %s (autobind)", portNumber(c.Socket.Port)), false)
 		}
 	case Unicast:
+		s.drops = false
 		s.unicast(e, in)
+	case Filter + ret:
+		if c != nil && c.Ret != 0 && c.Socket != nil {
+			s.drops = true
+			s.put(e, KernelLane, NoArrow, s.sends(c.parent), fmt.Sprintf("%s's filter drops it", c.Socket.at(e)), true)
+		}
+	case SetOption:
+		if o := e.Int("optname"); o == unix.NETLINK_ADD_MEMBERSHIP || o == unix.NETLINK_DROP_MEMBERSHIP {
+			s.option = e
+		}
+	case Readable:
+		switch c := in.parent; {
+		case in.socket == nil:
+		case c.Name == Broadcast:
+			text := fmt.Sprintf("group %d → %s", c.Entry.Uint("group"), in.socket)
+			if s.home != 0 && in.socket.Net != s.home { // where the same port may be another socket's
+				text += ", in another network namespace"
+			}
+			s.spread = true
+			s.put(e, KernelLane, Delivered, s.sends(c), text, false)
+		case c.parent.shout() != 0:
+			s.put(e, KernelLane, Delivered, s.sends(c), fmt.Sprintf("the copy → %s", in.socket), false)
+		}
+	case Broadcast + ret:
+		// Outside of a send it is the kernel's own news, of a network namespace that is made, say.
+		if c != nil && c.Err() == unix.ESRCH && s.sends(c) > 0 {
+			var members []string
+			for _, x := range s.members(c) {
+				members = append(members, x.String())
+			}
+			to := "nobody"
+			if len(members) > 0 { // no room, or a filter: netlink_broadcast does not say which
+				to = strings.Join(members, ", ") + ": dropped"
+			}
+			s.put(e, KernelLane, NoArrow, s.sends(c), fmt.Sprintf("group %d → %s", c.Entry.Uint("group"), to), len(members) > 0)
+		}
 	case EchoInput, EchoReject, EchoWait, EchoWake, EchoReply, EchoDone:
 		s.echo(e, in)
+	case NotifySend, NotifyJoin, NotifyRequest, NotifyLeave, ModuleLoad, ModuleFree, moduleDelete:
+		s.notify(e, in)
 	case Signal:
 		s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("signal %s for task %d", signalName(e.Int("sig")), e.Int("pid")), false)
+	case Attach + ret:
+		// A program's own send is told of by its sleep. Whether a stranger has waited, the return says.
+		if c != nil && c.Ret == 1 && c.Socket != nil && !s.p.has(in.owner) {
+			s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("%s full: waited", c.Socket), false)
+		}
 	case Switch:
-		// Sleeping in state D is seen where a task leaves the processor inside a send.
-		if p := in.parent; e.Int("prev_state")&2 != 0 && p != nil && s.sends(p) > 0 && s.p.has(in.owner) {
-			s.put(e, KernelLane, NoArrow, s.sends(p), "the task sleeps in state D", false)
+		// Sleeping is seen where a task leaves the processor inside a send.
+		p, state := in.parent, sleepState(e)
+		if state == "" || p == nil || s.sends(p) == 0 || !s.p.has(in.owner) {
+			return
+		}
+		text := "the task sleeps in state " + state
+		if p.Name == Attach && p.Socket != nil {
+			text = fmt.Sprintf("%s is full: sleeps in state %s", p.Socket, state)
+		}
+		s.put(e, KernelLane, NoArrow, s.sends(p), text, false)
+	case Waking:
+		switch {
+		case c == nil:
+		case s.held != nil && s.held.Name == Recvmsg && s.held == in.parent:
+			s.woken = e // the reader's own line comes first
+		default:
+			s.wake(e)
 		}
 	case Exec:
 		if e.Seq != s.p.Exec.Seq {
@@ -318,6 +387,14 @@ func (s *stepper) add(i int) {
 
 func (s *stepper) free(e Event, x *Socket) {
 	s.put(e, KernelLane, NoArrow, 0, fmt.Sprintf("port %s is free", portNumber(x.Port)), false)
+}
+
+func (s *stepper) wake(e Event) {
+	text := "wakes the sender"
+	if e.IRQ {
+		text = "the time is up: wakes the sender"
+	}
+	s.put(e, KernelLane, NoArrow, 1, text, false)
 }
 
 // output makes a step of a printed line. It is no sign that something happened inside the call that is held back: the
@@ -356,6 +433,8 @@ func (s *stepper) unicast(e Event, in info) {
 		s.put(e, KernelLane, NoArrow, s.sends(outer), "sends to port 0: to itself", false)
 	case s.t.echo[c.Entry.Uint("ssk")]:
 		// nlecho_reply will say it, with the result
+	case s.t.news[c.Entry.Uint("ssk")] || outer == nil && s.p.Socket(notifyProtocol, c.to) != nil || asks(outer):
+		// nlnotify_send or nlnotify_request will
 	case outer != nil:
 		s.put(e, KernelLane, Delivered, s.sends(outer), fmt.Sprintf("sends to %s", portName(c.to)), false)
 	default:
@@ -374,6 +453,7 @@ func (s *stepper) echo(e Event, in info) {
 	}
 	switch e.Name {
 	case EchoInput:
+		s.spread = false
 		from := "port " + portNumber(uint32(e.Uint("portid")))
 		if e.Uint("portid") == 0 {
 			from = "itself"
@@ -385,6 +465,9 @@ func (s *stepper) echo(e Event, in info) {
 		if level := e.Int("depth"); level > 1 {
 			line(NoArrow, false, "level %d, stack left %d", level, e.Int("stack_left"))
 			break
+		}
+		if group := e.Int("dst_group"); group != 0 {
+			header += fmt.Sprintf(", for group %d", group)
 		}
 		line(NoArrow, false, "gets %d bytes from %s%s", e.Int("nlmsg_len"), from, header)
 	case EchoReject:
@@ -398,9 +481,11 @@ func (s *stepper) echo(e Event, in info) {
 			line(NoArrow, false, "waits %d ms", e.Int("delay_ms"))
 		}
 	case EchoWake:
-		const exit = 4 // NLECHO_EXIT: the network namespace or the module goes
+		const exit, stop = 4, 5 // NLECHO_EXIT: the network namespace or the module goes
 		if e.Int("why") == exit {
 			line(NoArrow, false, "waits no longer: its sockets are closed")
+		} else if e.Int("why") == stop {
+			line(NoArrow, false, "is stopped")
 		} else if n := len(m.Waits); depth < 2 && n > 0 && (m.Waits[n-1].Int("hold") != 0 || m.Waits[n-1].Int("delay_ms") > 0) {
 			line(NoArrow, false, "goes on")
 		}
@@ -413,11 +498,17 @@ func (s *stepper) echo(e Event, in info) {
 		if e.Uint("to") == 0 {
 			to = "itself"
 		}
+		if group := e.Int("group"); group != 0 {
+			to = fmt.Sprintf("group %d", group)
+		}
 		if err := e.Int("ret"); err < 0 {
 			line(NoArrow, true, "reply %s to %s: %s", n, to, errnoName(err))
+		} else if s.drops || s.spread {
+			line(NoArrow, false, "reply %s to %s", n, to)
 		} else {
 			line(Delivered, false, "reply %s to %s", n, to)
 		}
+		s.spread = false
 	case EchoDone:
 		line(NoArrow, false, "done, %d sent", e.Int("sent"))
 	}
@@ -436,6 +527,8 @@ func rejectReason(reason int64) string {
 		return "the answer would go to port 0, for ever"
 	case 5:
 		return "no memory"
+	case RejectedDeep:
+		return "this recursion would have no end but that of the stack"
 	}
 	return fmt.Sprintf("reason %d", reason)
 }
@@ -445,6 +538,23 @@ func signalName(sig int64) string {
 		return name
 	}
 	return fmt.Sprint(sig)
+}
+
+// members returns the sockets of the program whose queues a shout was meant for: members of the group, but for the one
+// that sends, and the port that the shout leaves out.
+func (s *stepper) members(shout *Call) []*Socket {
+	group, portid := int(shout.Entry.Uint("group")), uint32(shout.Entry.Uint("portid"))
+	send := shout.parent
+	for send != nil && send.Name != Sendmsg {
+		send = send.parent
+	}
+	if send == nil || send.Socket == nil {
+		return nil
+	}
+	return slices.DeleteFunc(s.p.Sockets(), func(x *Socket) bool {
+		return x == send.Socket && shout.parent == send || x.Port == portid || x.Protocol != send.Socket.Protocol || x.Net != send.Socket.Net ||
+			!slices.Contains(x.Groups(shout.Entry), group) || Before(x.Released, shout.Entry)
+	})
 }
 
 // sends counts the messages on their way to the kernel that c is, or is inside of.
@@ -490,7 +600,7 @@ func (s *stepper) flush() {
 		return
 	}
 	s.held = nil
-	step := Step{Seq: c.Entry.Seq, Time: c.Entry.Time, Lane: ProgramLane, Depth: s.depth, Text: s.whose(c.Entry) + begin(c)}
+	step := Step{Seq: c.Entry.Seq, Time: c.Entry.Time, Lane: ProgramLane, Depth: s.depth, Text: s.whose(c.Entry) + s.begin(c)}
 	switch c.Name {
 	case Sendmsg:
 		step.Arrow = Into
@@ -526,6 +636,21 @@ func quote(text string) string {
 	return `"` + b.String() + `"`
 }
 
+// name names a socket as it was when e happened, with its descriptor once the program had another one of that port ID
+// beside it: on another protocol, or in another network namespace.
+func (s *stepper) name(x *Socket, e Event) string {
+	text := x.at(e)
+	if x == nil || x.FD < 0 || !Before(x.Bound, e) {
+		return text
+	}
+	for _, y := range s.p.Sockets() {
+		if y != x && y.Port == x.Port && Before(y.Bound, e) && !Before(y.Closed, x.Bound) && !Before(y.Released, x.Bound) {
+			return fmt.Sprintf("%s (fd %d)", text, x.FD)
+		}
+	}
+	return text
+}
+
 // callName is what the program called it.
 func callName(c *Call) string {
 	if c.Syscall != "" {
@@ -535,14 +660,19 @@ func callName(c *Call) string {
 }
 
 // begin is the line with which a call begins.
-func begin(c *Call) string {
+func (s *stepper) begin(c *Call) string {
 	switch c.Name {
 	case Sendmsg:
 		to := "its default destination"
 		if c.toSet {
 			to = portName(c.to)
+		} else if c.Entry.Int("namelen") != 0 {
+			to = "no address of Netlink's"
 		}
-		return fmt.Sprintf("%s %s → %s", callName(c), c.Socket.at(c.Entry), to)
+		if groups := c.shout(); groups != 0 {
+			to = fmt.Sprintf("%s, port %s", groupNames(groups), portNumber(c.to))
+		}
+		return fmt.Sprintf("%s %s → %s", callName(c), s.name(c.Socket, c.Entry), to)
 	case Bind:
 		port := uint32(c.Entry.Uint("portid"))
 		text := fmt.Sprintf("bind port %s", portNumber(port))
@@ -554,11 +684,31 @@ func begin(c *Call) string {
 		}
 		return text
 	}
-	text := fmt.Sprintf("%s %s", callName(c), c.Socket.at(c.Entry))
+	text := fmt.Sprintf("%s %s", callName(c), s.name(c.Socket, c.Entry))
 	if flags := c.Entry.Uint("flags") &^ (unix.MSG_CMSG_CLOEXEC | unix.MSG_DONTWAIT); flags != 0 {
 		text += fmt.Sprintf(", flags %s", messageFlags(flags))
 	}
 	return text
+}
+
+// shout returns the groups that a netlink_sendmsg was addressed to, as a mask.
+func (c *Call) shout() uint64 {
+	if c == nil || c.Name != Sendmsg || c.Entry.Int("namelen") < unix.SizeofSockaddrNetlink {
+		return 0
+	}
+	return c.Entry.Uint("to_groups")
+}
+
+// groupNames names the groups of a mask, "group 7" or "groups 3|7".
+func groupNames(mask uint64) string {
+	var numbers []string
+	for _, g := range MaskOf(mask) {
+		numbers = append(numbers, strconv.Itoa(g))
+	}
+	if len(numbers) == 1 {
+		return "group " + numbers[0]
+	}
+	return "groups " + strings.Join(numbers, "|")
 }
 
 // size is how much a send that is told in one line was to send. Where it takes two, the second has the number.
@@ -628,7 +778,62 @@ func result(c *Call) string {
 	case c.Name == Bind:
 		return "ok"
 	}
-	return fmt.Sprintf("%d bytes", c.Ret)
+	text := fmt.Sprintf("%d bytes", c.Ret)
+	if whole := c.Delivery().Ret; c.Name == Recvmsg && c.Ret < whole {
+		text += fmt.Sprintf(" of %d", whole)
+	}
+	return text
+}
+
+// outcome is the result of a call, and where it comes from, as far as that is traced: for the error of a send the function
+// of the kernel that returned it, if that is not netlink_sendmsg itself, or one that has lines of its own; and for a
+// message its sender, and what else came with it.
+func (s *stepper) outcome(c *Call) string {
+	text := result(c)
+	if by := s.t.refusedBy(c); c.Name == Sendmsg && by != nil && by.Name != Sendmsg && by.Name != Attach {
+		text += fmt.Sprintf(" (%s)", by.Name)
+	}
+	if port := uint32(c.Took.Uint("portid")); port != 0 {
+		text += " from " + portName(port)
+	}
+	if n, known := c.Copied(); known && int64(n) < c.Ret {
+		text += fmt.Sprintf(", %d copied", n)
+	}
+	var told, lost []string
+	for _, e := range c.told {
+		switch level, kind := e.Int("level"), e.Int("type"); {
+		case cut(e):
+			lost = append(lost, ancillaryName(e))
+		case level == unix.SOL_NETLINK && kind == unix.NETLINK_PKTINFO:
+			told = append(told, fmt.Sprintf("group=%d", e.Uint("a")))
+		case level == unix.SOL_SOCKET && kind == unix.SCM_CREDENTIALS:
+			told = append(told, fmt.Sprintf("pid=%d uid=%d", e.Uint("a"), e.Uint("b")))
+		}
+	}
+	if len(told) > 0 {
+		text += ", " + strings.Join(told, " ")
+	}
+	if len(lost) > 0 {
+		text += ", CTRUNC: no room for " + strings.Join(lost, " and ")
+	}
+	return text
+}
+
+// cut reports whether the reader's buffer had no room for what a [PutCmsg] was to put there.
+func cut(e Event) bool {
+	return e.Has("room") && e.Uint("room") < uint64(unix.CmsgLen(int(e.Int("len"))))
+}
+
+// ancillaryName says what a [PutCmsg] puts beside a message.
+func ancillaryName(e Event) string {
+	switch level, kind := e.Int("level"), e.Int("type"); {
+	case level == unix.SOL_NETLINK && kind == unix.NETLINK_PKTINFO:
+		return "group"
+	case level == unix.SOL_SOCKET && kind == unix.SCM_CREDENTIALS:
+		return "credentials"
+	default:
+		return fmt.Sprintf("type %d of level %d", kind, level)
+	}
 }
 
 // describe is an event in one line of evidence, by the names that the kernel uses.
@@ -641,24 +846,60 @@ func (t *Trace) describe(e Event) string {
 	name, isReturn := strings.CutSuffix(e.Name, ret)
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "sys_enter_"), "sys_exit_")
 	if c != nil && (isReturn || strings.HasPrefix(e.Name, "sys_exit_")) {
+		if c.Name == Filter && c.Ret == 0 { // not the number: a filter itself says 0 to drop
+			return name + ": the message passes"
+		}
 		if err := c.Err(); err != nil {
 			return fmt.Sprintf("%s -> %s", name, errnoName(c.Ret))
+		}
+		if c.Name == Filter {
+			return fmt.Sprintf("%s -> %d, the reason to drop it", name, c.Ret)
 		}
 		return fmt.Sprintf("%s -> %d", name, c.Ret)
 	}
 	switch e.Name {
 	case Sendmsg, Recvmsg:
 		text := fmt.Sprintf("%s(%s", name, c.Socket)
-		if c.toSet {
+		if groups := c.shout(); groups != 0 {
+			text += fmt.Sprintf(" to groups %#x, port %s", groups, portNumber(c.to))
+		} else if c.toSet {
 			text += " to " + portName(c.to)
 		}
 		return fmt.Sprintf("%s, %d bytes)", text, e.Int("len"))
 	case Bind, Connect:
-		return fmt.Sprintf("%s(port %s)", name, portNumber(uint32(e.Uint("portid"))))
+		text := fmt.Sprintf("%s(port %s", name, portNumber(uint32(e.Uint("portid"))))
+		if groups := e.Uint("groups"); groups != 0 {
+			text += fmt.Sprintf(", groups %#x", groups)
+		}
+		return text + ")"
+	case PutCmsg:
+		switch level, kind := e.Int("level"), e.Int("type"); {
+		case cut(e):
+			return fmt.Sprintf("%s: no room for the %s", name, ancillaryName(e))
+		case level == unix.SOL_NETLINK && kind == unix.NETLINK_PKTINFO:
+			return fmt.Sprintf("%s: NETLINK_PKTINFO, group %d", name, e.Uint("a"))
+		case level == unix.SOL_SOCKET && kind == unix.SCM_CREDENTIALS:
+			return fmt.Sprintf("%s: SCM_CREDENTIALS, process %d, uid %d, gid %d", name, e.Uint("a"), e.Uint("b"), e.Uint("c"))
+		}
+		return fmt.Sprintf("%s: level %d, type %d", name, e.Int("level"), e.Int("type"))
+	case SetOption:
+		return fmt.Sprintf("%s(%s, %s, %d)", name, c.Socket, optionName(unix.SOL_NETLINK, e.Int("optname")), e.Int("value"))
+	case Broadcast:
+		return fmt.Sprintf("%s(group %d)", name, e.Uint("group"))
+	case Readable:
+		if x := t.infos[i].socket; x != nil {
+			return fmt.Sprintf("%s(%s)", name, x)
+		}
+		return name
 	case Insert, Unicast:
 		return fmt.Sprintf("%s(%s)", name, portName(uint32(e.Uint("portid"))))
+	case Take:
+		return fmt.Sprintf("%s: a message from %s", name, portName(uint32(e.Uint("portid"))))
 	case EchoInput:
-		text := fmt.Sprintf("%s portid=%d nlmsg_pid=%d len=%d", name, e.Uint("portid"), e.Uint("pid"), e.Uint("nlmsg_len"))
+		text := fmt.Sprintf("%s portid=%d nlmsg_pid=%d nlmsg_seq=%d len=%d", name, e.Uint("portid"), e.Uint("pid"), e.Uint("seq"), e.Uint("nlmsg_len"))
+		if group := e.Int("dst_group"); group != 0 {
+			text += fmt.Sprintf(" dst_group=%d", group)
+		}
 		if e.Int("depth") > 1 {
 			text += fmt.Sprintf(" depth=%d stack_left=%d", e.Int("depth"), e.Int("stack_left"))
 		}
@@ -666,20 +907,25 @@ func (t *Trace) describe(e Event) string {
 	case EchoReject:
 		return fmt.Sprintf("%s portid=%d: %s", name, e.Uint("portid"), rejectReason(e.Int("reason")))
 	case EchoReply:
-		if e.Int("ret") < 0 {
-			return fmt.Sprintf("%s n=%d to=%d ret=%d, %s", name, e.Int("n"), e.Uint("to"), e.Int("ret"), errnoName(e.Int("ret")))
+		to := fmt.Sprintf("to=%d", e.Uint("to"))
+		if group := e.Int("group"); group != 0 {
+			to = fmt.Sprintf("group=%d", group)
 		}
-		return fmt.Sprintf("%s n=%d to=%d ret=%d", name, e.Int("n"), e.Uint("to"), e.Int("ret"))
+		return fmt.Sprintf("%s n=%d %s %s", name, e.Int("n"), to, returned(e))
 	case EchoWait, EchoWake, EchoDone:
 		return fmt.Sprintf("%s portid=%d", name, e.Uint("portid"))
+	case NotifySend, NotifyJoin, NotifyRequest, NotifyLeave, ModuleLoad, ModuleFree:
+		return describeNotify(e)
 	case Output:
 		return fmt.Sprintf("output %q", e.Text("text"))
 	case Exec:
 		return fmt.Sprintf("%s %s", name, e.Text("filename"))
 	case Switch:
-		if e.Int("prev_state")&2 != 0 {
-			return fmt.Sprintf("%s: task %d sleeps in state D", name, e.Int("prev_pid"))
+		if state := sleepState(e); state != "" {
+			return fmt.Sprintf("%s: task %d sleeps in state %s", name, e.Int("prev_pid"), state)
 		}
+	case Waking:
+		return fmt.Sprintf("%s: task %d is woken by task %d", name, e.Int("pid"), e.Task)
 	case Signal:
 		return fmt.Sprintf("%s %s for task %d", name, signalName(e.Int("sig")), e.Int("pid"))
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -62,6 +63,10 @@ func writeSVG(w io.Writer, title string, columns []Column, at lanes, step int) e
 	out := bufio.NewWriter(w)
 	d := drawing{w: out, head: svgHead}
 	words := ""
+	columns = slices.Clone(columns)
+	for i := range columns {
+		columns[i].Steps = fold(columns[i].Steps)
+	}
 	for _, c := range columns {
 		if c.Caption != "" {
 			d.head = svgHead + svgCaption

@@ -28,12 +28,12 @@ type Style struct {
 //	0.492  sendmsg returns 29 bytes ◀──────────────────────╯
 //
 // The vertical line is the time that a send lasts: what stands behind it, the kernel did inside that call. ◂╌╌ is a
-// message for one of the program's sockets.
+// message for one of the program's sockets. Of many steps alike, one after another, the first two and the last are drawn.
 func WriteText(w io.Writer, steps []Step, style Style) error {
 	out := bufio.NewWriter(w)
 	l := newLines(style)
 	out.WriteString(l.head())
-	for _, s := range steps {
+	for _, s := range fold(steps) {
 		out.WriteString(l.step(s))
 	}
 	return out.Flush()
@@ -45,6 +45,7 @@ type Live struct {
 	pid   int
 	file  string
 	lines *lines
+	folds folder
 	trace *Trace
 	steps *stepper
 
@@ -91,7 +92,7 @@ func (l *Live) Add(e Event) error {
 		l.steps.add(last)
 		l.enqueue(e)
 		if c := l.trace.infos[last].call; e.Name == "sys_exit_write" && c != nil && c.Ret > 0 {
-			if fd := l.steps.p.stream(c); fd != 0 {
+			if fd := l.steps.p.Stream(*c); fd != 0 {
 				l.written[fd] += c.Ret
 				l.queue = append(l.queue, liveStep{Step{Time: c.Entry.Time}, fd, l.written[fd]})
 			}
@@ -115,6 +116,9 @@ func (l *Live) enqueue(e Event) {
 				}
 			}
 		}
+		for !s.Output && at > 0 && l.queue[at-1].Output && l.queue[at-1].Time > s.Time { // that waited for this one
+			at--
+		}
 		l.queue = slices.Insert(l.queue, at, liveStep{Step: s})
 	}
 	l.steps.steps = l.steps.steps[:0]
@@ -127,21 +131,35 @@ func (l *Live) Close() error {
 	}
 	l.steps.flush()
 	l.enqueue(Event{})
-	return l.draw(math.MaxInt64)
+	if err := l.draw(math.MaxInt64); err != nil {
+		return err
+	}
+	return l.write(l.folds.flush())
 }
 
-// draw draws the steps up to the first write that still waits for its text and is not older than since.
+// draw draws the steps up to the first that is not older than since and has to wait: a write for its text, or a printed
+// line for that of a call which was entered before it.
 func (l *Live) draw(since int64) error {
 	for len(l.queue) > 0 {
 		q := l.queue[0]
-		if q.fd != 0 && q.Time > since {
+		held := l.steps.held
+		if q.Time > since && (q.fd != 0 || q.Output && held != nil && held.Entry.Time < q.Time) {
 			return nil
 		}
 		l.queue = l.queue[1:]
 		if q.fd != 0 {
 			continue
 		}
-		if _, err := io.WriteString(l.w, l.lines.step(q.Step)); err != nil {
+		if err := l.write(l.folds.add(q.Step)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Live) write(steps []Step) error {
+	for _, s := range steps {
+		if _, err := io.WriteString(l.w, l.lines.step(s)); err != nil {
 			return err
 		}
 	}
@@ -264,7 +282,7 @@ func textColor(s Step) string {
 }
 
 // ascii replaces what Step texts use beyond ASCII.
-var ascii = strings.NewReplacer("→", "->")
+var ascii = strings.NewReplacer("→", "->", "…", "...")
 
 // arrow draws what stands between the lanes, width columns of it, up to and with the blank before the kernel's lane.
 func (l *lines) arrow(a Arrow, last bool, width int) string {

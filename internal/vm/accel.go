@@ -11,7 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +20,8 @@ import (
 )
 
 // memory is what one run tells the next: whether KVM booted a VM, for this boot
-// of the host, this QEMU and this kernel. A /dev/kvm that opens proves nothing.
+// of the host, this QEMU and this kernel. A /dev/kvm that opens proves nothing. The file
+// has those of several kernels, the newest first.
 type memory struct {
 	Key    string `json:"key"`
 	Accel  string `json:"accel"`
@@ -39,21 +40,32 @@ func (m *Machine) memoryKey() string {
 	return strings.Join([]string{strings.TrimSpace(string(boot)), m.KVM, m.QEMU, stamp, m.Kernel}, " ")
 }
 
-// Known tells what is remembered in the folder state of this boot of the host:
-// the accelerator that the last VM got, and why KVM was given up. ok is false
-// where no VM has tried KVM yet.
-func Known(state string) (accel, reason string, ok bool) {
+// recall returns what is remembered of this boot of the host.
+func (m *Machine) recall() []memory {
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	b, err := os.ReadFile((&Machine{State: state}).memoryFile())
-	var last memory
-	if err != nil || json.Unmarshal(b, &last) != nil || !strings.HasPrefix(last.Key, strings.TrimSpace(string(boot))+" ") {
+	b, err := os.ReadFile(m.memoryFile())
+	var all []memory
+	if err != nil || json.Unmarshal(b, &all) != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(x memory) bool { return !strings.HasPrefix(x.Key, strings.TrimSpace(string(boot))+" ") })
+}
+
+// Known tells what is remembered in the folder state of this boot of the host:
+// the accelerator that the last VM got which tried KVM, and why KVM was given up. ok is
+// false where no VM has tried it yet.
+func Known(state string) (accel, reason string, ok bool) {
+	all := (&Machine{State: state}).recall()
+	if len(all) == 0 {
 		return "", "", false
 	}
-	return last.Accel, last.Reason, true
+	return all[0].Accel, all[0].Reason, true
 }
 
 func (m *Machine) remember(accel, reason string) {
-	b, _ := json.Marshal(memory{m.memoryKey(), accel, reason})
+	key := m.memoryKey()
+	others := slices.DeleteFunc(m.recall(), func(x memory) bool { return x.Key == key })
+	b, _ := json.Marshal(append([]memory{{key, accel, reason}}, others...))
 	tmp := fmt.Sprintf("%s.%d", m.memoryFile(), os.Getpid())
 	if os.WriteFile(tmp, b, 0o644) == nil {
 		_ = os.Rename(tmp, m.memoryFile())
@@ -85,9 +97,11 @@ func (m *Machine) accelerator() (accel, why string) {
 		return "tcg", err.Error()
 	}
 	f.Close()
-	var last memory
-	if b, err := os.ReadFile(m.memoryFile()); err == nil && json.Unmarshal(b, &last) == nil && last.Key == m.memoryKey() {
-		return last.Accel, last.Reason
+	key := m.memoryKey()
+	for _, x := range m.recall() {
+		if x.Key == key {
+			return x.Accel, x.Reason
+		}
 	}
 	return "kvm", ""
 }
@@ -140,15 +154,15 @@ func Version(ctx context.Context, qemu string) (major, minor int, err error) {
 	return major, minor, nil
 }
 
-// acquireSlot waits for one of as many slots as there are cores and returns the
-// function that gives it back. The kernel gives it back if we die.
-func acquireSlot(ctx context.Context, state string, say func(string)) (func(), error) {
+// acquireSlot waits for one of n slots and returns the function that gives it back.
+// The kernel gives it back if we die.
+func acquireSlot(ctx context.Context, state string, n int, say func(string)) (func(), error) {
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		return nil, err
 	}
 	said := false
 	for {
-		for i := range runtime.NumCPU() {
+		for i := range n {
 			f, err := os.OpenFile(filepath.Join(state, fmt.Sprintf("slot-%d", i)), os.O_RDWR|os.O_CREATE, 0o644)
 			if err != nil {
 				return nil, err
@@ -160,7 +174,7 @@ func acquireSlot(ctx context.Context, state string, say func(string)) (func(), e
 		}
 		if !said {
 			said = true
-			say(fmt.Sprintf("waiting for a free core: %d VMs are running", runtime.NumCPU()))
+			say(fmt.Sprintf("waiting for a free core: %d VMs are running", n))
 		}
 		select {
 		case <-ctx.Done():

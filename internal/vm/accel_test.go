@@ -197,6 +197,7 @@ func TestKVMMemory(t *testing.T) {
 	m.Kernel = "/no/such/kernel"
 	run("another kernel", true)
 	m.Kernel = kernel
+	run("the first kernel again", false)
 	m.KVM = device(t)
 	run("another device", true)
 	run("the same again", false)
@@ -209,7 +210,7 @@ func TestKVMMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := strings.Replace(string(text), strings.TrimSpace(string(boot)), "00000000-0000-0000-0000-000000000000", 1)
+	other := strings.Replace(string(text), strings.TrimSpace(string(boot)), "00000000-0000-0000-0000-000000000000", -1)
 	if err := os.WriteFile(memory, []byte(other), 0o644); err != nil || other == string(text) {
 		t.Fatalf("%v: %s", err, text)
 	}
@@ -217,7 +218,7 @@ func TestKVMMemory(t *testing.T) {
 		t.Error("what another boot of the host found out is taken for known")
 	}
 	run("another boot of the host", true)
-	if err := os.WriteFile(memory, []byte(`{"key":`), 0o644); err != nil {
+	if err := os.WriteFile(memory, []byte(`[{"key":`), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	run("half a memory", true)
@@ -325,7 +326,7 @@ func TestQEMUVersions(t *testing.T) {
 const slotHolder = "VM_TEST_SLOT_HOLDER"
 
 func holdSlot(state string) {
-	_, err := vm.AcquireSlot(context.Background(), state, func(string) {})
+	_, err := vm.AcquireSlot(context.Background(), state, runtime.NumCPU(), func(string) {})
 	fmt.Println("holding", err)
 	select {}
 }
@@ -349,7 +350,7 @@ func TestSlots(t *testing.T) {
 	silent := func(s string) { t.Errorf("said %q though there was a slot", s) }
 	var releases []func()
 	for range runtime.NumCPU() - 1 {
-		release, err := vm.AcquireSlot(t.Context(), state, silent)
+		release, err := vm.AcquireSlot(t.Context(), state, runtime.NumCPU(), silent)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -363,7 +364,7 @@ func TestSlots(t *testing.T) {
 	waiter := func(ctx context.Context) (said chan string, result chan got) {
 		said, result = make(chan string, 10), make(chan got, 1)
 		go func() {
-			release, err := vm.AcquireSlot(ctx, state, func(s string) { said <- s })
+			release, err := vm.AcquireSlot(ctx, state, runtime.NumCPU(), func(s string) { said <- s })
 			result <- got{release, err}
 		}()
 		return said, result
@@ -398,7 +399,7 @@ func TestSlots(t *testing.T) {
 	for _, release := range releases {
 		release()
 	}
-	release, err := vm.AcquireSlot(t.Context(), state, silent)
+	release, err := vm.AcquireSlot(t.Context(), state, runtime.NumCPU(), silent)
 	if err != nil {
 		t.Fatal(err)
 	}

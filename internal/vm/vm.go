@@ -74,9 +74,10 @@ type Machine struct {
 	Accel string
 	// KVM is the device to ask; "" means /dev/kvm.
 	KVM string
-	// State is a folder for what is remembered between runs, and for the slots
-	// that keep the machine from running more VMs than it has cores.
+	// State is a folder for what is remembered between runs, and for the slots.
 	State string
+	// Slots is how many VMs may run at once; 0 means one for each core.
+	Slots int
 	// Limit is the time for the job under TCG on an idle machine. It is stretched
 	// when the boot was slow. 0 means 2 minutes.
 	Limit time.Duration
@@ -97,6 +98,7 @@ type Machine struct {
 type Result struct {
 	Verdict Verdict
 	Status  wire.Status // of the job; meaningful for Done, Dirty
+	Where   string      // "vm", or "here" for this machine's kernel
 	Release string      // the guest's kernel
 	Accel   string      // "kvm" or "tcg"
 	Why     string      // why this accelerator, when it was not asked for by name
@@ -122,6 +124,9 @@ func Run(ctx context.Context, m Machine) (*Result, error) {
 	if m.FirstWord == 0 {
 		m.FirstWord = 30 * time.Second
 	}
+	if m.Slots == 0 {
+		m.Slots = runtime.NumCPU()
+	}
 	if m.KVM == "" {
 		m.KVM = "/dev/kvm"
 	}
@@ -131,7 +136,7 @@ func Run(ctx context.Context, m Machine) (*Result, error) {
 	if err := m.checkVersion(ctx); err != nil {
 		return nil, err
 	}
-	release, err := acquireSlot(ctx, m.State, m.Say)
+	release, err := acquireSlot(ctx, m.State, m.Slots, m.Say)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +170,7 @@ type running struct {
 	m      *Machine
 	accel  string
 	mu     sync.Mutex
+	began  time.Time // when it need not wait any longer, if it had to
 	hello  time.Time
 	status *wire.Status
 	fault  string
@@ -243,6 +249,7 @@ func (m *Machine) boot(ctx context.Context, accel string) (*Result, error) {
 		return nil, ctx.Err()
 	}
 	r := run.judge(verdict, err, complaints.String())
+	r.Where = "vm"
 	r.Total = time.Since(start)
 	if !run.hello.IsZero() {
 		r.Boot = run.hello.Sub(start)
@@ -347,6 +354,14 @@ func (run *running) frames(c net.Conn) {
 					run.m.Ready(wire.NewWriter(c, run.m.Nonce))
 				}
 			}
+		case wire.Wait:
+			if len(b) == 0 {
+				run.began = time.Now()
+			} else {
+				run.m.Say(string(b))
+			}
+		case wire.Console:
+			run.log.add(b)
 		case wire.Fault:
 			run.set(func() { run.fault = string(b) })
 		case wire.Exit:

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-// Package wire is the language that the host and the throw-away VM speak with
-// each other: frames over a serial line, and inside them the records in which
-// a check tells what it saw.
+// Package wire is the language that the host and the place of a check speak with
+// each other: frames over a line, and inside them the records in which a check
+// tells what it saw. The line is a serial line of a throw-away VM, or, where a
+// check runs on this very kernel, a socket.
 //
 // The line carries bytes in both directions and nothing else; the kernel's
 // console is another line. Each frame repeats a nonce that only the host and
@@ -22,7 +23,7 @@ import (
 
 // Version is raised when frames, jobs or records change their meaning. Host
 // and guest come from one build and refuse each other when it differs.
-const Version = 1
+const Version = 2
 
 // Nonce marks the frames of one boot. The host makes it at random and hands it
 // to PID 1 in a file that only root can read.
@@ -33,7 +34,8 @@ type Type byte
 
 // The frames. Guest to host, unless a comment says otherwise.
 const (
-	// Hello is the first word: JSON of a Greeting. No other frame comes before it.
+	// Hello is the first word: JSON of a Greeting. But for Wait, and a Fault instead
+	// of it, no other frame comes before it.
 	Hello Type = 'H'
 	// Stdout and Stderr carry what the job printed, in pieces of any size.
 	Stdout Type = 'o'
@@ -44,8 +46,14 @@ const (
 	File Type = 'f'
 	// Fault says that the guest, not the job, failed: text.
 	Fault Type = 'F'
-	// Exit is the last word: JSON of a Status.
+	// Exit is the last word of the job: JSON of a Status.
 	Exit Type = 'X'
+	// Wait says what the place waits for before it can begin: text, or nothing when
+	// it waits no longer. Only from a place on this kernel, and only before Hello.
+	Wait Type = 'w'
+	// Console is a piece of the kernel's log. Only from a place on this kernel: a VM
+	// has a console of its own.
+	Console Type = 'c'
 
 	// Stdin goes from host to guest: input for the job. Empty means end of file.
 	Stdin Type = 'i'

@@ -43,6 +43,8 @@ const (
 	EnvRecords = "NETLINK_LABS_RECORDS"
 	// EnvModule, with a module's name behind it, is the path of its .ko file.
 	EnvModule = "NETLINK_LABS_MODULE_"
+	// EnvSlowness is how many times as long as usual the VM took to boot: a number.
+	EnvSlowness = "NETLINK_LABS_SLOWNESS"
 )
 
 // Job is what PID 1 has to do in this boot.
@@ -70,6 +72,7 @@ type Module struct {
 	Name   string `json:"name"`
 	Path   string `json:"path"`             // in the VM
 	Params string `json:"params,omitempty"` // as insmod takes them
+	Stock  bool   `json:"stock,omitempty"`  // it comes with the kernel, and is no matter of versions
 }
 
 // Lab is what a check must know of its lab and of this boot.
@@ -80,12 +83,30 @@ type Lab struct {
 	Steps        []LabStep `json:"steps"`
 	Keys         []string  `json:"keys,omitempty"`
 	Capabilities []string  `json:"capabilities,omitempty"`
+	Trace        []string  `json:"trace,omitempty"` // beyond what every trace has
 	Modules      []Module  `json:"modules,omitempty"`
 	Program      string    `json:"program"`        // path of the program under test
 	Boot         string    `json:"boot"`           // name of this boot
 	Boots        []string  `json:"boots"`          // all boots, in order; the last one judges
 	Live         bool      `json:"live,omitempty"` // send events and output as they come
 	Args         []string  `json:"args,omitempty"` // arguments for the program, in a run
+	// Shared says that the kernel is this machine's and goes on afterwards: what the
+	// check does to it must be undone, and others may be at work on it.
+	Shared bool `json:"shared,omitempty"`
+}
+
+// Instance is the trace instance of a check on a shared kernel.
+const Instance = "netlink-labs"
+
+// Here is what the privileged process of a check on this kernel is told first: one
+// line of JSON on its standard input. Size bytes of initramfs follow, and then
+// frames. The end of the input ends the check.
+type Here struct {
+	Version int      `json:"version"`
+	Nonce   Nonce    `json:"nonce"`
+	Size    int64    `json:"size"`
+	Modules []Module `json:"modules,omitempty"` // those of the job
+	Task    string   `json:"task"`              // what is done, for those who wait for it: "lab 4"
 }
 
 // LabStep is one step of a lab, as lab.toml declares it.

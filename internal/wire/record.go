@@ -18,6 +18,8 @@ const (
 	KindNote   Kind = "note"   // something that the reader should know: Text
 	KindExit   Kind = "exit"   // the program ended, in a boot that does not judge: Exit
 	KindFault  Kind = "fault"  // the place failed, not the program: Text
+	KindClaim  Kind = "claim"  // a claim was tried: Claim, a ledger.Report
+	KindDied   Kind = "died"   // the program would have been the kernel's end, but for a guard: Text
 	KindEnd    Kind = "end"    // the check came to its end
 )
 
@@ -32,6 +34,7 @@ type Record struct {
 	Answer *Answer         `json:"answer,omitempty"`
 	Text   string          `json:"text,omitempty"`
 	Exit   *ProgramExit    `json:"exit,omitempty"`
+	Claim  json.RawMessage `json:"claim,omitempty"`
 }
 
 // ProgramExit is how a program ended.
