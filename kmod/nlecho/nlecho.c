@@ -45,9 +45,13 @@
 #define NLECHO_PAYLOAD		1024	/* bytes in a reply */
 #define NLECHO_TEXT		"I am from kernel!"
 
+/* More than the 32 that every protocol has, and nl_groups has bits for. */
+#define NLECHO_GROUPS		64
+
 #define NLECHO_MAX_REPLIES	10000
 #define NLECHO_MAX_DELAY_MS	(60 * 60 * 1000)
 #define NLECHO_MAX_TICKETS	1000000
+#define NLECHO_MAX_DEPTH	1000
 
 /* struct nlecho_net - what nlecho keeps for each network namespace */
 struct nlecho_net {
@@ -95,6 +99,7 @@ static DEFINE_SPINLOCK(nlecho_lock);
 static LIST_HEAD(nlecho_waiters);	/* in the order in which they began */
 static unsigned int nlecho_tickets;	/* written to release, not used yet */
 static u32 nlecho_hold_gen;		/* changed by each write of hold=0 */
+static u32 nlecho_stop_gen;		/* changed by each nlecho_stop_all() */
 
 static struct nlecho_uint nlecho_replies = {
 	.value = 10, .max = NLECHO_MAX_REPLIES
@@ -104,6 +109,12 @@ static struct nlecho_uint nlecho_delay_ms = {
 	.value = 3000, .max = NLECHO_MAX_DELAY_MS
 };
 
+/* 0: no guard */
+static struct nlecho_uint nlecho_max_depth = {
+	.value = 0, .max = NLECHO_MAX_DEPTH
+};
+
+static struct nlecho_uint nlecho_group = { .value = 0, .max = NLECHO_GROUPS };
 static struct nlecho_uint nlecho_defer = { .value = 0, .max = 1 };
 static struct nlecho_uint nlecho_hold = { .value = 0, .max = 1 };
 static enum nlecho_reply_to nlecho_reply_to = NLECHO_SENDER;
@@ -132,6 +143,18 @@ static void nlecho_wake_all(const struct nlecho_net *nn, enum nlecho_why why)
 	list_for_each_entry_safe(w, next, &nlecho_waiters, node)
 		if (nn ? w->nn == nn : w->hold)
 			nlecho_wake(w, why);
+}
+
+/* Ends every answer that is under way, what is unsent is not sent. */
+static void nlecho_stop_all(void)
+{
+	struct nlecho_waiter *w, *next;
+
+	spin_lock(&nlecho_lock);
+	nlecho_stop_gen++;
+	list_for_each_entry_safe(w, next, &nlecho_waiters, node)
+		nlecho_wake(w, NLECHO_STOP);
+	spin_unlock(&nlecho_lock);
 }
 
 /* Gives the tickets there are to the held waits that began first. */
@@ -164,6 +187,8 @@ static enum nlecho_why nlecho_wait(const struct nlecho_msg *msg, u32 n)
 	trace_nlecho_wait(msg, n);	/* so their order is that of the waits */
 	if (w.nn->leaving) {
 		w.why = NLECHO_EXIT;
+	} else if (msg->stop_gen != nlecho_stop_gen) {
+		w.why = NLECHO_STOP;
 	} else if (!msg->hold) {
 		w.why = msg->delay_ms ? NLECHO_WAITING : NLECHO_DELAY;
 	} else if (msg->hold_gen != nlecho_hold_gen) {
@@ -217,9 +242,12 @@ static int nlecho_reply(const struct nlecho_msg *msg)
 	}
 	strscpy_pad((char *)nlmsg_data(nlh), NLECHO_TEXT, NLECHO_PAYLOAD);
 
+	if (msg->group)
+		return nlmsg_multicast(msg->sk, skb, 0, msg->group, GFP_KERNEL);
+
 	/*
 	 * Port 0 is nlecho itself: its input callback then runs inside this
-	 * call. There is no guard against that on purpose, see README.md.
+	 * call. By default nothing guards against that, on purpose: README.md.
 	 */
 	return netlink_unicast(msg->sk, skb, msg->to, MSG_DONTWAIT);
 }
@@ -233,7 +261,7 @@ static void nlecho_answer(const struct nlecho_msg *msg)
 	for (n = 0; n < msg->replies; n++) {
 		why = nlecho_wait(msg, n);
 		trace_nlecho_wake(msg, n, why);
-		if (why == NLECHO_EXIT)
+		if (why == NLECHO_EXIT || why == NLECHO_STOP)
 			break;
 
 		ret = nlecho_reply(msg);
@@ -261,7 +289,7 @@ static enum nlecho_reject nlecho_defer_answer(const struct nlecho_msg *msg)
 	 * Each of its replies would come back as a message to answer. Inside
 	 * the callback that ends with the stack; here it would never end.
 	 */
-	if (!msg->to)
+	if (!msg->to && !msg->group)
 		return NLECHO_PORT0;
 
 	job = kmalloc(sizeof(*job), GFP_KERNEL);
@@ -309,14 +337,18 @@ static void nlecho_message(struct sk_buff *skb, const struct nlmsghdr *nlh,
 		.seq = nlh->nlmsg_seq,
 	};
 	enum nlecho_reject reason;
+	u32 max_depth;
 
 	spin_lock(&nlecho_lock);
 	msg.replies = nlecho_replies.value;
 	msg.delay_ms = nlecho_delay_ms.value;
 	msg.reply_to = nlecho_reply_to;
+	msg.group = nlecho_group.value;
 	msg.defer = nlecho_defer.value;
 	msg.hold = nlecho_hold.value;
 	msg.hold_gen = nlecho_hold_gen;
+	msg.stop_gen = nlecho_stop_gen;
+	max_depth = nlecho_max_depth.value;
 	spin_unlock(&nlecho_lock);
 
 	msg.to = msg.reply_to == NLECHO_HEADER ? nlh->nlmsg_pid : msg.portid;
@@ -327,11 +359,16 @@ static void nlecho_message(struct sk_buff *skb, const struct nlmsghdr *nlh,
 		trace_nlecho_input(&msg, skb, nlh, crc, depth, stack_left);
 	}
 
-	if (!msg.defer) {
+	if (max_depth && depth > max_depth) {
+		/* a refusal alone would not do: each level has replies left */
+		reason = NLECHO_DEEP;
+		nlecho_stop_all();
+	} else if (!msg.defer) {
 		nlecho_answer(&msg);
 		return;
+	} else {
+		reason = nlecho_defer_answer(&msg);
 	}
-	reason = nlecho_defer_answer(&msg);
 	if (reason != NLECHO_TAKEN)
 		trace_nlecho_reject(id, skb, (const u8 *)nlh - skb->data,
 				    nlh->nlmsg_len, reason);
@@ -491,18 +528,39 @@ static const struct kernel_param_ops nlecho_release_ops = {
 	.get = nlecho_release_get,
 };
 
+static int nlecho_stop_set(const char *val, const struct kernel_param *kp)
+{
+	unsigned int n;
+
+	if (nlecho_parse(val, 1, &n) || !n)
+		return -EINVAL;
+
+	nlecho_stop_all();
+	return 0;
+}
+
+static const struct kernel_param_ops nlecho_stop_ops = {
+	.set = nlecho_stop_set,
+};
+
 module_param_cb(replies, &nlecho_uint_ops, &nlecho_replies, 0644);
 MODULE_PARM_DESC(replies, "replies to each message (0..10000, default 10)");
 module_param_cb(delay_ms, &nlecho_uint_ops, &nlecho_delay_ms, 0644);
 MODULE_PARM_DESC(delay_ms, "wait before each reply in ms (0..3600000, default 3000)");
 module_param_cb(reply_to, &nlecho_reply_to_ops, NULL, 0644);
 MODULE_PARM_DESC(reply_to, "port ID to reply to: sender (the kernel's word, default) or header (nlmsg_pid)");
+module_param_cb(group, &nlecho_uint_ops, &nlecho_group, 0644);
+MODULE_PARM_DESC(group, "reply to this group instead (1..64; 0: to a port, default)");
 module_param_cb(defer, &nlecho_uint_ops, &nlecho_defer, 0644);
 MODULE_PARM_DESC(defer, "1: answer from a workqueue, 0: inside the input callback (default)");
 module_param_cb(hold, &nlecho_uint_ops, &nlecho_hold, 0644);
 MODULE_PARM_DESC(hold, "1: each wait lasts until a write to release (default 0)");
 module_param_cb(release, &nlecho_release_ops, NULL, 0644);
 MODULE_PARM_DESC(release, "write N: let N held waits go, now or later; 0: take that back");
+module_param_cb(stop, &nlecho_stop_ops, NULL, 0200);
+MODULE_PARM_DESC(stop, "write 1: answers under way end, what is unsent is not sent");
+module_param_cb(max_depth, &nlecho_uint_ops, &nlecho_max_depth, 0644);
+MODULE_PARM_DESC(max_depth, "refuse a message to itself beyond this depth, and stop (0..1000, default 0: no guard)");
 
 /* ---- network namespaces ---- */
 
@@ -510,6 +568,7 @@ static int __net_init nlecho_net_init(struct net *net)
 {
 	struct nlecho_net *nn = net_generic(net, nlecho_net_id);
 	struct netlink_kernel_cfg cfg = {
+		.groups = NLECHO_GROUPS,
 		.input = nlecho_input,
 	};
 

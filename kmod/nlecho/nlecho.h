@@ -23,6 +23,7 @@ enum nlecho_reject {
 	NLECHO_BEYOND	= 3,	/* nlmsg_len is more than what is left */
 	NLECHO_PORT0	= 4,	/* deferred answers to oneself never end */
 	NLECHO_NOMEM	= 5,	/* no memory for a deferred answer */
+	NLECHO_DEEP	= 6,	/* deeper in a recursion than max_depth */
 };
 
 /* What ended a wait; trace format. */
@@ -32,6 +33,7 @@ enum nlecho_why {
 	NLECHO_RELEASE	= 2,	/* a write to release */
 	NLECHO_FREED	= 3,	/* hold=0 was written */
 	NLECHO_EXIT	= 4,	/* the network namespace or the module goes */
+	NLECHO_STOP	= 5,	/* a write to stop, or max_depth was passed */
 };
 
 /**
@@ -44,6 +46,8 @@ enum nlecho_why {
  * @replies: how many replies to send
  * @delay_ms: wait before each of them, in milliseconds
  * @hold_gen: nlecho_hold_gen when it came
+ * @stop_gen: nlecho_stop_gen when it came
+ * @group: group that the replies go to instead, or 0
  * @reply_to: where @to comes from, an enum nlecho_reply_to
  * @defer: answer from the workqueue, not inside the input callback
  * @hold: each wait lasts until a ticket comes
@@ -60,6 +64,8 @@ struct nlecho_msg {
 	u32		replies;
 	u32		delay_ms;
 	u32		hold_gen;
+	u32		stop_gen;
+	u8		group;
 	u8		reply_to;
 	u8		defer;
 	u8		hold;

@@ -29,10 +29,12 @@ TRACE_DEFINE_ENUM(NLECHO_BELOW);
 TRACE_DEFINE_ENUM(NLECHO_BEYOND);
 TRACE_DEFINE_ENUM(NLECHO_PORT0);
 TRACE_DEFINE_ENUM(NLECHO_NOMEM);
+TRACE_DEFINE_ENUM(NLECHO_DEEP);
 TRACE_DEFINE_ENUM(NLECHO_DELAY);
 TRACE_DEFINE_ENUM(NLECHO_RELEASE);
 TRACE_DEFINE_ENUM(NLECHO_FREED);
 TRACE_DEFINE_ENUM(NLECHO_EXIT);
+TRACE_DEFINE_ENUM(NLECHO_STOP);
 
 /* A well-formed message, before anything is done with it. */
 TRACE_EVENT(nlecho_input,
@@ -61,6 +63,7 @@ TRACE_EVENT(nlecho_input,
 		__field(u32, stack_left)
 		__field(u32, stack_size)
 		__field(u32, to)
+		__field(u32, group)
 		__field(u32, replies)
 		__field(u32, delay_ms)
 		__field(u8, reply_to)
@@ -88,6 +91,7 @@ TRACE_EVENT(nlecho_input,
 		__entry->stack_left = stack_left;
 		__entry->stack_size = THREAD_SIZE;
 		__entry->to = msg->to;
+		__entry->group = msg->group;
 		__entry->replies = msg->replies;
 		__entry->delay_ms = msg->delay_ms;
 		__entry->reply_to = msg->reply_to;
@@ -99,13 +103,13 @@ TRACE_EVENT(nlecho_input,
 		memcpy(__entry->data, nlh, __entry->data_len);
 	),
 
-	TP_printk("id=%llu sk=%p netns=%u portid=%u dst_group=%u skb_len=%u offset=%u nlmsg_len=%u type=%u flags=%#x seq=%u pid=%u crc=%08x depth=%u stack_left=%u stack_size=%u to=%u replies=%u delay_ms=%u reply_to=%s defer=%u hold=%u data=%s",
+	TP_printk("id=%llu sk=%p netns=%u portid=%u dst_group=%u skb_len=%u offset=%u nlmsg_len=%u type=%u flags=%#x seq=%u pid=%u crc=%08x depth=%u stack_left=%u stack_size=%u to=%u group=%u replies=%u delay_ms=%u reply_to=%s defer=%u hold=%u data=%s",
 		  __entry->id, __entry->sk, __entry->netns, __entry->portid,
 		  __entry->dst_group, __entry->skb_len, __entry->offset,
 		  __entry->nlmsg_len, __entry->type, __entry->flags,
 		  __entry->seq, __entry->pid, __entry->crc, __entry->depth,
 		  __entry->stack_left, __entry->stack_size, __entry->to,
-		  __entry->replies, __entry->delay_ms,
+		  __entry->group, __entry->replies, __entry->delay_ms,
 		  __print_symbolic(__entry->reply_to,
 				   { NLECHO_SENDER, "sender" },
 				   { NLECHO_HEADER, "header" }),
@@ -147,7 +151,8 @@ TRACE_EVENT(nlecho_reject,
 				   { NLECHO_BELOW, "below" },
 				   { NLECHO_BEYOND, "beyond" },
 				   { NLECHO_PORT0, "port0" },
-				   { NLECHO_NOMEM, "nomem" }))
+				   { NLECHO_NOMEM, "nomem" },
+				   { NLECHO_DEEP, "deep" }))
 );
 
 /* A wait begins. */
@@ -205,10 +210,11 @@ TRACE_EVENT(nlecho_wake,
 				   { NLECHO_DELAY, "delay" },
 				   { NLECHO_RELEASE, "release" },
 				   { NLECHO_FREED, "freed" },
-				   { NLECHO_EXIT, "exit" }))
+				   { NLECHO_EXIT, "exit" },
+				   { NLECHO_STOP, "stop" }))
 );
 
-/* netlink_unicast() has returned. */
+/* netlink_unicast(), or netlink_broadcast(), has returned. */
 TRACE_EVENT(nlecho_reply,
 
 	TP_PROTO(const struct nlecho_msg *msg, u32 n, int ret),
@@ -220,6 +226,7 @@ TRACE_EVENT(nlecho_reply,
 		__field(const void *, sk)
 		__field(u32, portid)
 		__field(u32, to)
+		__field(u32, group)
 		__field(u32, n)
 		__field(s32, ret)
 	),
@@ -229,13 +236,14 @@ TRACE_EVENT(nlecho_reply,
 		__entry->sk = msg->sk;
 		__entry->portid = msg->portid;
 		__entry->to = msg->to;
+		__entry->group = msg->group;
 		__entry->n = n;
 		__entry->ret = ret;
 	),
 
-	TP_printk("id=%llu sk=%p portid=%u to=%u n=%u ret=%d",
+	TP_printk("id=%llu sk=%p portid=%u to=%u group=%u n=%u ret=%d",
 		  __entry->id, __entry->sk, __entry->portid, __entry->to,
-		  __entry->n, __entry->ret)
+		  __entry->group, __entry->n, __entry->ret)
 );
 
 /* The answer to this message is over. */

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"netlinklabs/internal/modtest"
 )
 
 // TestEcho: the answer is over when sendto returns, and the input event tells
@@ -32,10 +33,10 @@ func TestEcho(t *testing.T) {
 	payload := make([]byte, 1024)
 	copy(payload, "Hello you!")
 	msg := append(header{length: replyLen, typ: 0x1234, flag: 0x301, seq: 7, pid: 4711}.bytes(), payload...)
-	s.mustSend(t, msg)
-	events := tr.now(t)
-	s.mustReplies(t, 10, 7, s.port)
-	s.empty(t)
+	s.MustSend(t, msg)
+	events := tr.Now(t)
+	s.mustReplies(t, 10, 7, s.Port)
+	s.Empty(t)
 
 	var ns unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
@@ -43,35 +44,35 @@ func TestEcho(t *testing.T) {
 	}
 	lines := []string{fmt.Sprintf("input netns=%d portid=%d dst_group=0 skb_len=1040 offset=0 nlmsg_len=1040 "+
 		"type=%d flags=0x301 seq=7 pid=4711 crc=%08x depth=1 to=%d replies=10 delay_ms=0 reply_to=sender defer=0 hold=0",
-		ns.Ino, s.port, 0x1234, crc32.ChecksumIEEE(msg), s.port)}
+		ns.Ino, s.Port, 0x1234, crc32.ChecksumIEEE(msg), s.Port)}
 	for n := range 10 {
 		lines = append(lines,
-			fmt.Sprintf("wait portid=%d n=%d delay_ms=0 hold=0", s.port, n),
-			fmt.Sprintf("wake portid=%d n=%d why=delay", s.port, n),
-			fmt.Sprintf("reply portid=%d to=%d n=%d ret=1040", s.port, s.port, n))
+			fmt.Sprintf("wait portid=%d n=%d delay_ms=0 hold=0", s.Port, n),
+			fmt.Sprintf("wake portid=%d n=%d why=delay", s.Port, n),
+			fmt.Sprintf("reply portid=%d to=%d n=%d ret=1040", s.Port, s.Port, n))
 	}
-	lines = append(lines, fmt.Sprintf("done portid=%d replies=10 sent=10", s.port))
+	lines = append(lines, fmt.Sprintf("done portid=%d replies=10 sent=10", s.Port))
 	want(t, events, lines...)
 
 	in := events[0]
-	if got, want := in.f["data"], fmt.Sprintf("%x", msg[:64]); got != want {
+	if got, want := in.F["data"], fmt.Sprintf("%x", msg[:64]); got != want {
 		t.Errorf("data=%s, want %s", got, want)
 	}
-	if left, size := in.num(t, "stack_left"), in.num(t, "stack_size"); left <= 0 || left >= size {
+	if left, size := in.Num(t, "stack_left"), in.Num(t, "stack_size"); left <= 0 || left >= size {
 		t.Errorf("stack_left=%d of %d: the callback runs on a stack", left, size)
 	}
 	for _, e := range events {
-		if e.task != unix.Gettid() || e.f["id"] != in.f["id"] {
-			t.Errorf("event %v: want task %d, id %s", e, unix.Gettid(), in.f["id"])
+		if e.Task != unix.Gettid() || e.F["id"] != in.F["id"] {
+			t.Errorf("event %v: want task %d, id %s", e, unix.Gettid(), in.F["id"])
 		}
 	}
 
 	// A message to a group goes to the kernel too, its group with it.
-	err := unix.Sendto(s.fd, message(8, 0, nil), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << 4})
+	err := unix.Sendto(s.FD, message(8, 0, nil), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << 4})
 	if err != nil {
 		t.Fatalf("sendto group 5: %v", err)
 	}
-	if in := tr.now(t)[0]; !in.is("input", "dst_group=5 seq=8 nlmsg_len=16") {
+	if in := tr.Now(t)[0]; !in.Is("input", "dst_group=5 seq=8 nlmsg_len=16") {
 		t.Errorf("event %v, want dst_group=5", in)
 	}
 }
@@ -83,11 +84,11 @@ func TestDelay(t *testing.T) {
 	set(t, "delay_ms", 20)
 	tr, s := trace(t), open(t)
 	start := time.Now()
-	s.mustSend(t, message(1, 0, nil))
+	s.MustSend(t, message(1, 0, nil))
 	if took := time.Since(start); took < 60*time.Millisecond {
 		t.Errorf("sendto took %v, want at least 3 times 20 ms", took)
 	}
-	want(t, tr.now(t), "input", "wait delay_ms=20 n=0", "wake why=delay", "reply", "wait n=1", "wake why=delay", "reply",
+	want(t, tr.Now(t), "input", "wait delay_ms=20 n=0", "wake why=delay", "reply", "wait n=1", "wake why=delay", "reply",
 		"wait n=2", "wake why=delay", "reply", "done sent=3")
 }
 
@@ -97,22 +98,70 @@ func TestReplyTo(t *testing.T) {
 	setup(t)
 	tr, a, b := trace(t), open(t), open(t)
 
-	a.mustSend(t, message(1, b.port, nil))
-	a.mustReplies(t, 1, 1, a.port)
-	b.empty(t)
+	a.MustSend(t, message(1, b.Port, nil))
+	a.mustReplies(t, 1, 1, a.Port)
+	b.Empty(t)
 
 	set(t, "reply_to", "header")
-	a.mustSend(t, message(2, b.port, nil))
-	b.mustReplies(t, 1, 2, b.port)
-	a.empty(t)
-	tr.now(t)
+	a.MustSend(t, message(2, b.Port, nil))
+	b.mustReplies(t, 1, 2, b.Port)
+	a.Empty(t)
+	tr.Now(t)
 
 	// Nobody there: the sender is not told, the event is.
 	gone := open(t)
-	gone.close()
-	a.mustSend(t, message(3, gone.port, nil))
-	want(t, tr.now(t), fmt.Sprintf("input to=%d reply_to=header", gone.port), "wait", "wake",
-		fmt.Sprintf("reply to=%d ret=-111", gone.port), "done replies=1 sent=0")
+	gone.Close()
+	a.MustSend(t, message(3, gone.Port, nil))
+	want(t, tr.Now(t), fmt.Sprintf("input to=%d reply_to=header", gone.Port), "wait", "wake",
+		fmt.Sprintf("reply to=%d ret=-111", gone.Port), "done replies=1 sent=0")
+}
+
+// join makes s a member of a group.
+func (s *socket) join(t *testing.T, group int) {
+	t.Helper()
+	if err := unix.SetsockoptInt(s.FD, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
+		t.Fatalf("join group %d: %v", group, err)
+	}
+}
+
+// TestGroup: replies go to the members of a group, above 32 too, and to nobody
+// else; what a member is told of the group ends at 32.
+func TestGroup(t *testing.T) {
+	setup(t)
+	tr, a, b := trace(t), open(t), open(t)
+	set(t, "replies", 2)
+	for _, tt := range []struct{ group, mask int }{{1, 1}, {32, 1 << 31}, {33, 0}, {64, 0}} {
+		for _, deferred := range []int{0, 1} {
+			set(t, "defer", deferred)
+			set(t, "group", tt.group)
+			a.MustSend(t, message(1, 0, nil))
+			tr.Until(t, "done", "replies=2 sent=0") // nobody there: ESRCH
+
+			b.join(t, tt.group)
+			a.MustSend(t, message(2, 0, nil))
+			want(t, tr.Until(t, "done", "sent=2"), fmt.Sprintf("input to=%d group=%d", a.Port, tt.group),
+				"wait", "wake", fmt.Sprintf("reply to=%d group=%d n=0 ret=0", a.Port, tt.group),
+				"wait", "wake", fmt.Sprintf("reply to=%d group=%d n=1 ret=0", a.Port, tt.group), "done")
+			for range 2 {
+				buf := make([]byte, 2*replyLen)
+				n, from, err := unix.Recvfrom(b.FD, buf, 0)
+				if err != nil || n != replyLen {
+					t.Fatalf("a member of group %d gets %d bytes, %v", tt.group, n, err)
+				}
+				if nl := from.(*unix.SockaddrNetlink); nl.Pid != 0 || nl.Groups != uint32(tt.mask) {
+					t.Errorf("a message to group %d comes from %+v, want port 0, groups %#x", tt.group, nl, tt.mask)
+				}
+			}
+			a.Empty(t)
+			b.Empty(t)
+			if err := unix.SetsockoptInt(b.FD, unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, tt.group); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := unix.SetsockoptInt(b.FD, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, 65); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("join group 65: %v, want EINVAL", err)
+	}
 }
 
 // TestFull: a receiver that does not read loses replies (EAGAIN for the
@@ -121,15 +170,15 @@ func TestFull(t *testing.T) {
 	setup(t)
 	set(t, "replies", 300)
 	tr, s := trace(t), open(t)
-	s.mustSend(t, message(1, 0, nil))
+	s.MustSend(t, message(1, 0, nil))
 
 	sent, full := 0, 0
-	events := tr.now(t)
+	events := tr.Now(t)
 	for _, e := range events {
-		if e.name != "reply" {
+		if e.Name != "reply" {
 			continue
 		}
-		switch ret := e.num(t, "ret"); {
+		switch ret := e.Num(t, "ret"); {
 		case ret == replyLen && full == 0:
 			sent++
 		case ret == -int64(unix.EAGAIN):
@@ -145,8 +194,8 @@ func TestFull(t *testing.T) {
 	if _, err := s.recv(); !errors.Is(err, unix.ENOBUFS) {
 		t.Errorf("the first recvfrom: %v, want ENOBUFS", err)
 	}
-	s.mustReplies(t, sent, 1, s.port)
-	s.empty(t)
+	s.mustReplies(t, sent, 1, s.Port)
+	s.Empty(t)
 }
 
 // TestDefer: the callback returns before anything is sent; another task sends.
@@ -157,37 +206,37 @@ func TestDefer(t *testing.T) {
 	set(t, "hold", 1)
 	tr, s := trace(t), open(t)
 
-	s.mustSend(t, message(1, 0, nil)) // returns although every wait is held
-	s.empty(t)
+	s.MustSend(t, message(1, 0, nil)) // returns although every wait is held
+	s.Empty(t)
 	set(t, "release", 2)
-	s.mustReplies(t, 2, 1, s.port)
-	events := tr.until(t, "done", "")
+	s.mustReplies(t, 2, 1, s.Port)
+	events := tr.Until(t, "done", "")
 	want(t, events, "input defer=1 hold=1", "wait n=0", "wake why=release", "reply ret=1040",
 		"wait n=1", "wake why=release", "reply ret=1040", "done sent=2")
 	for _, e := range events[1:] {
-		if e.task == events[0].task {
+		if e.Task == events[0].Task {
 			t.Errorf("event %v: in the sender's task, want a worker's", e)
 		}
 	}
 
 	// Answers to oneself: refused, as they would never end.
 	set(t, "reply_to", "header")
-	s.mustSend(t, message(2, 0, []byte("abcd")))
-	want(t, tr.now(t), "input to=0 defer=1", fmt.Sprintf("reject portid=%d skb_len=20 offset=0 nlmsg_len=20 reason=port0", s.port))
+	s.MustSend(t, message(2, 0, []byte("abcd")))
+	want(t, tr.Now(t), "input to=0 defer=1", fmt.Sprintf("reject portid=%d skb_len=20 offset=0 nlmsg_len=20 reason=port0", s.Port))
 
 	// Two answers wait side by side.
 	set(t, "reply_to", "sender")
 	set(t, "replies", 1)
-	s.mustSend(t, message(3, 0, nil))
-	s.mustSend(t, message(4, 0, nil))
-	tr.until(t, "wait", "")
-	tr.until(t, "wait", "")
+	s.MustSend(t, message(3, 0, nil))
+	s.MustSend(t, message(4, 0, nil))
+	tr.Until(t, "wait", "")
+	tr.Until(t, "wait", "")
 	if got := get(t, "release"); got != "-2" {
 		t.Errorf("release reads %s while two waits are held, want -2", got)
 	}
 	set(t, "release", 2)
-	tr.until(t, "done", "")
-	tr.until(t, "done", "")
+	tr.Until(t, "done", "")
+	tr.Until(t, "done", "")
 }
 
 // waitState waits until thread tid is in a state of /proc's, "D" say.
@@ -195,7 +244,7 @@ func waitState(t *testing.T, tid int, state string) {
 	t.Helper()
 	path := fmt.Sprintf("/proc/self/task/%d/stat", tid)
 	got := ""
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(modtest.Patience); time.Now().Before(deadline); runtime.Gosched() {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -216,43 +265,43 @@ func TestHold(t *testing.T) {
 	set(t, "hold", 1)
 	tr, s := trace(t), open(t)
 
-	sent := background(t, "sendto", func() error { return s.send(message(1, 0, nil)) })
-	e := last(tr.until(t, "wait", "n=0 hold=1"))
-	waitState(t, e.task, "D")
+	sent := background(t, "sendto", func() error { return s.Send(message(1, 0, nil)) })
+	e := last(tr.Until(t, "wait", "n=0 hold=1"))
+	waitState(t, e.Task, "D")
 	if got := get(t, "release"); got != "-1" {
 		t.Errorf("release reads %s while a wait is held, want -1", got)
 	}
-	s.empty(t)
+	s.Empty(t)
 
 	set(t, "release", 1)
-	want(t, tr.until(t, "wait", ""), "wake n=0 why=release", "reply n=0 ret=1040", "wait n=1")
-	s.mustReplies(t, 1, 1, s.port)
-	s.empty(t)
+	want(t, tr.Until(t, "wait", ""), "wake n=0 why=release", "reply n=0 ret=1040", "wait n=1")
+	s.mustReplies(t, 1, 1, s.Port)
+	s.Empty(t)
 
 	set(t, "release", 5)
 	sent()
-	want(t, tr.now(t), "wake n=1 why=release", "reply n=1", "wait n=2", "wake n=2 why=release", "reply n=2", "done sent=3")
-	s.mustReplies(t, 2, 1, s.port)
+	want(t, tr.Now(t), "wake n=1 why=release", "reply n=1", "wait n=2", "wake n=2 why=release", "reply n=2", "done sent=3")
+	s.mustReplies(t, 2, 1, s.Port)
 
 	// Three tickets are left over and serve the next message's waits.
 	if got := get(t, "release"); got != "3" {
 		t.Errorf("release reads %s, want 3 tickets left", got)
 	}
-	s.mustSend(t, message(2, 0, nil))
-	s.mustReplies(t, 3, 2, s.port)
-	tr.now(t)
+	s.MustSend(t, message(2, 0, nil))
+	s.mustReplies(t, 3, 2, s.Port)
+	tr.Now(t)
 
 	// Tickets that are taken back serve nobody.
 	set(t, "release", 4)
 	set(t, "release", 0)
-	sent = background(t, "sendto", func() error { return s.send(message(3, 0, nil)) })
-	tr.until(t, "wait", "n=0")
+	sent = background(t, "sendto", func() error { return s.Send(message(3, 0, nil)) })
+	tr.Until(t, "wait", "n=0")
 	if got := get(t, "release"); got != "-1" {
 		t.Errorf("release reads %s, want -1: 0 takes tickets back", got)
 	}
 	set(t, "release", 3)
 	sent()
-	s.mustReplies(t, 3, 3, s.port)
+	s.mustReplies(t, 3, 3, s.Port)
 }
 
 // TestHoldOrder: two senders are held at once, no lock keeps one out, and the
@@ -262,19 +311,19 @@ func TestHoldOrder(t *testing.T) {
 	set(t, "hold", 1)
 	tr, a, b := trace(t), open(t), open(t)
 
-	aSent := background(t, "sendto of the first", func() error { return a.send(message(1, 0, nil)) })
-	tr.until(t, "wait", fmt.Sprintf("portid=%d", a.port))
-	bSent := background(t, "sendto of the second", func() error { return b.send(message(2, 0, nil)) })
-	want(t, tr.until(t, "wait", ""), fmt.Sprintf("input portid=%d depth=1", b.port), fmt.Sprintf("wait portid=%d", b.port))
+	aSent := background(t, "sendto of the first", func() error { return a.Send(message(1, 0, nil)) })
+	tr.Until(t, "wait", fmt.Sprintf("portid=%d", a.Port))
+	bSent := background(t, "sendto of the second", func() error { return b.Send(message(2, 0, nil)) })
+	want(t, tr.Until(t, "wait", ""), fmt.Sprintf("input portid=%d depth=1", b.Port), fmt.Sprintf("wait portid=%d", b.Port))
 
 	set(t, "release", 1)
 	aSent()
-	want(t, tr.now(t), fmt.Sprintf("wake portid=%d", a.port), "reply", "done")
-	a.mustReplies(t, 1, 1, a.port)
-	b.empty(t)
+	want(t, tr.Now(t), fmt.Sprintf("wake portid=%d", a.Port), "reply", "done")
+	a.mustReplies(t, 1, 1, a.Port)
+	b.Empty(t)
 	set(t, "release", 1)
 	bSent()
-	want(t, tr.now(t), fmt.Sprintf("wake portid=%d", b.port), "reply", "done")
+	want(t, tr.Now(t), fmt.Sprintf("wake portid=%d", b.Port), "reply", "done")
 }
 
 // TestHoldOff: hold=0 frees the messages that are held, for good, and only
@@ -285,14 +334,14 @@ func TestHoldOff(t *testing.T) {
 	set(t, "hold", 1)
 	tr, s := trace(t), open(t)
 
-	sent := background(t, "sendto", func() error { return s.send(message(1, 0, nil)) })
-	tr.until(t, "wait", "n=0")
+	sent := background(t, "sendto", func() error { return s.Send(message(1, 0, nil)) })
+	tr.Until(t, "wait", "n=0")
 	set(t, "hold", 0)
 	set(t, "hold", 1) // holds no wait of that message
 	sent()
-	want(t, tr.now(t), "wake n=0 why=freed", "reply", "wait n=1 hold=1", "wake n=1 why=freed", "reply",
+	want(t, tr.Now(t), "wake n=0 why=freed", "reply", "wait n=1 hold=1", "wake n=1 why=freed", "reply",
 		"wait n=2", "wake n=2 why=freed", "reply", "done sent=3")
-	s.mustReplies(t, 3, 1, s.port)
+	s.mustReplies(t, 3, 1, s.Port)
 
 	set(t, "release", 7)
 	set(t, "hold", 0)
@@ -308,15 +357,15 @@ func TestSnapshot(t *testing.T) {
 	set(t, "hold", 1)
 	tr, a, b := trace(t), open(t), open(t)
 
-	sent := background(t, "sendto", func() error { return a.send(message(1, b.port, nil)) })
-	tr.until(t, "wait", "n=0")
+	sent := background(t, "sendto", func() error { return a.Send(message(1, b.Port, nil)) })
+	tr.Until(t, "wait", "n=0")
 	set(t, "replies", 5)
 	set(t, "reply_to", "header")
 	set(t, "defer", 1)
 	set(t, "release", 2)
 	sent()
-	a.mustReplies(t, 2, 1, a.port)
-	b.empty(t)
+	a.mustReplies(t, 2, 1, a.Port)
+	b.Empty(t)
 }
 
 // TestRecursion: a reply to port 0 is a message to nlecho, taken inside the
@@ -329,18 +378,18 @@ func TestRecursion(t *testing.T) {
 	tr, s := trace(t), open(t)
 
 	const levels = 6
-	sent := background(t, "sendto", func() error { return s.send(message(1, 0, nil)) })
+	sent := background(t, "sendto", func() error { return s.Send(message(1, 0, nil)) })
 	var left []int64
 	for level := 1; level <= levels; level++ {
-		events := tr.until(t, "wait", "")
+		events := tr.Until(t, "wait", "")
 		in := events[len(events)-2]
-		if !in.is("input", fmt.Sprintf("depth=%d pid=0 to=0 seq=1", level)) {
+		if !in.Is("input", fmt.Sprintf("depth=%d pid=0 to=0 seq=1", level)) {
 			t.Fatalf("event %v, want input at depth %d", in, level)
 		}
-		if got, want := in.num(t, "portid"), int64(s.port); level == 1 && got != want || level > 1 && got != 0 {
+		if got, want := in.Num(t, "portid"), int64(s.Port); level == 1 && got != want || level > 1 && got != 0 {
 			t.Errorf("event %v: portid %d at depth %d", in, got, level)
 		}
-		left = append(left, in.num(t, "stack_left"))
+		left = append(left, in.Num(t, "stack_left"))
 		if level == levels {
 			set(t, "replies", 0) // what comes next is answered by nothing
 		}
@@ -351,7 +400,7 @@ func TestRecursion(t *testing.T) {
 	for range levels {
 		lines = append(lines, "reply to=0 ret=1040", "done sent=1")
 	}
-	want(t, tr.now(t), lines...)
+	want(t, tr.Now(t), lines...)
 
 	for i := 2; i < levels; i++ {
 		if a, b := left[i-2]-left[i-1], left[i-1]-left[i]; i > 2 && a != b || b <= 0 {
@@ -360,6 +409,70 @@ func TestRecursion(t *testing.T) {
 		}
 	}
 	t.Logf("%d bytes of stack a level, of %v", left[levels-2]-left[levels-1], left)
+}
+
+// TestMaxDepth: the first message beyond the depth stops all that led to it, and
+// nothing else is different afterwards.
+func TestMaxDepth(t *testing.T) {
+	setup(t)
+	set(t, "reply_to", "header")
+	set(t, "replies", 2)
+	set(t, "max_depth", 3)
+	tr, s := trace(t), open(t)
+
+	s.MustSend(t, message(1, 0, nil))
+	var lines []string
+	for depth := 1; depth <= 3; depth++ {
+		lines = append(lines, fmt.Sprintf("input depth=%d to=0", depth), "wait n=0", "wake n=0 why=delay")
+	}
+	lines = append(lines, "input depth=4 to=0", "reject reason=deep")
+	for range 3 {
+		lines = append(lines, "reply n=0 to=0 ret=1040", "wait n=1", "wake n=1 why=stop", "done sent=1")
+	}
+	want(t, tr.Now(t), lines...)
+	s.Empty(t)
+
+	set(t, "max_depth", 1)
+	s.MustSend(t, message(2, s.Port, nil))
+	s.mustReplies(t, 2, 2, s.Port)
+	want(t, tr.Now(t), "input depth=1", "wait n=0", "wake", "reply", "wait n=1", "wake why=delay", "reply", "done sent=2")
+}
+
+// TestStop: every answer under way ends, however it waits, and later ones do not.
+func TestStop(t *testing.T) {
+	setup(t)
+	set(t, "replies", 2)
+	tr, held, delayed, deferred := trace(t), open(t), open(t), open(t)
+
+	set(t, "delay_ms", 3600000)
+	waitDelayed := background(t, "sendto, an hour's pause", func() error { return delayed.Send(message(1, 0, nil)) })
+	tr.Until(t, "wait", "hold=0")
+	set(t, "hold", 1)
+	waitHeld := background(t, "sendto, held", func() error { return held.Send(message(2, 0, nil)) })
+	tr.Until(t, "wait", "hold=1")
+	set(t, "defer", 1)
+	deferred.MustSend(t, message(3, 0, nil))
+	tr.Until(t, "wait", "hold=1")
+
+	set(t, "stop", 1)
+	waitDelayed()
+	waitHeld()
+	for range 3 {
+		events := tr.Until(t, "done", "")
+		if e := last(events); !e.Is("done", "sent=0") {
+			t.Errorf("%v, want sent=0", e)
+		}
+	}
+	for _, s := range []*socket{held, delayed, deferred} {
+		s.Empty(t)
+	}
+
+	set(t, "defer", 0)
+	waitHeld = background(t, "sendto, held", func() error { return held.Send(message(4, 0, nil)) })
+	tr.Until(t, "wait", "hold=1")
+	set(t, "hold", 0)
+	waitHeld()
+	held.mustReplies(t, 2, 4, held.Port)
 }
 
 // oracle says which events a datagram from port causes, with replies=0.
@@ -428,37 +541,37 @@ func TestMalformed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			set(t, "replies", 1)
-			s.mustSend(t, tt.datagram)
+			s.MustSend(t, tt.datagram)
 			var got []string
-			for _, e := range tr.now(t) {
-				switch e.name {
+			for _, e := range tr.Now(t) {
+				switch e.Name {
 				case "input":
 					got = append(got, "input")
-					s.mustReplies(t, 1, uint32(e.num(t, "seq")), s.port)
+					s.mustReplies(t, 1, uint32(e.Num(t, "seq")), s.Port)
 				case "reject":
-					got = append(got, "reject:"+e.f["reason"])
+					got = append(got, "reject:"+e.F["reason"])
 				}
 			}
-			s.empty(t)
+			s.Empty(t)
 			if g := strings.Join(got, " "); g != tt.want {
 				t.Errorf("events %s, want %s", g, tt.want)
 			}
 			set(t, "replies", 0)
-			s.mustSend(t, tt.datagram)
-			want(t, tr.now(t), oracle(tt.datagram, s.port)...)
+			s.MustSend(t, tt.datagram)
+			want(t, tr.Now(t), oracle(tt.datagram, s.Port)...)
 		})
 	}
 
 	t.Run("empty", func(t *testing.T) {
-		err := s.send(nil)
+		err := s.Send(nil)
 		if errors.Is(err, unix.ENODATA) { // since 5.16 the core refuses it
-			want(t, tr.now(t))
+			want(t, tr.Now(t))
 			return
 		}
 		if err != nil {
 			t.Fatalf("sendto of nothing: %v", err)
 		}
-		want(t, tr.now(t), "reject skb_len=0 offset=0 nlmsg_len=0 reason=short")
+		want(t, tr.Now(t), "reject skb_len=0 offset=0 nlmsg_len=0 reason=short")
 	})
 }
 
@@ -472,24 +585,24 @@ func TestLarge(t *testing.T) {
 		payload[i] = byte(r.Uint32())
 	}
 	msg := message(5, 0, payload)
-	s.mustSend(t, msg)
-	want(t, tr.now(t), fmt.Sprintf("input skb_len=%d nlmsg_len=%d crc=%08x", len(msg), len(msg), crc32.ChecksumIEEE(msg)),
+	s.MustSend(t, msg)
+	want(t, tr.Now(t), fmt.Sprintf("input skb_len=%d nlmsg_len=%d crc=%08x", len(msg), len(msg), crc32.ChecksumIEEE(msg)),
 		"wait", "wake", "reply ret=1040", "done sent=1")
-	s.mustReplies(t, 1, 5, s.port)
+	s.mustReplies(t, 1, 5, s.Port)
 
 	many := bytes.Repeat(message(6, 0, nil), len(payload)/headerLen) // 12800 messages
 	set(t, "replies", 0)
-	done := background(t, "sendto", func() error { return s.send(many) })
+	done := background(t, "sendto", func() error { return s.Send(many) })
 	inputs := 0
 	for inputs < len(payload)/headerLen {
-		if e, ok := tr.next(t, time.Now().Add(patience)); !ok {
+		if e, ok := tr.Next(t, time.Now().Add(modtest.Patience)); !ok {
 			t.Fatalf("%d messages taken, want %d", inputs, len(payload)/headerLen)
-		} else if e.name == "input" {
+		} else if e.Name == "input" {
 			inputs++
 		}
 	}
 	done()
-	tr.now(t)
+	tr.Now(t)
 }
 
 // TestRandom: ten thousand datagrams of chance, each judged to the byte.
@@ -539,13 +652,13 @@ func TestRandom(t *testing.T) {
 		var lines []string
 		for range batch {
 			d := datagram()
-			s.mustSend(t, d)
-			lines = append(lines, oracle(d, s.port)...)
+			s.MustSend(t, d)
+			lines = append(lines, oracle(d, s.Port)...)
 		}
-		got := tr.now(t)
+		got := tr.Now(t)
 		for j := range min(len(got), len(lines)) {
 			name, fields, _ := strings.Cut(lines[j], " ")
-			if !got[j].is(name, fields) {
+			if !got[j].Is(name, fields) {
 				t.Fatalf("seed %d, datagrams %d to %d, event %d: %v\nwant %s", seed, i, i+batch, j, got[j], lines[j])
 			}
 			switch name {
@@ -563,7 +676,7 @@ func TestRandom(t *testing.T) {
 		t.Errorf("%d messages taken, %d refused: the mixture is a poor test", taken, refused)
 	}
 	t.Logf("%d messages taken, %d refused", taken, refused)
-	s.empty(t)
+	s.Empty(t)
 }
 
 // TestConcurrent: many senders, each gets its own replies and nothing else,
@@ -583,11 +696,11 @@ func TestConcurrent(t *testing.T) {
 				wg.Go(func() {
 					for m := range messages {
 						seq := uint32(i<<16 | m)
-						if err := s.send(message(seq, s.port, nil)); err != nil {
-							errs <- fmt.Errorf("port %d: sendto: %w", s.port, err)
+						if err := s.Send(message(seq, s.Port, nil)); err != nil {
+							errs <- fmt.Errorf("port %d: sendto: %w", s.Port, err)
 							return
 						}
-						if err := s.replies(3, seq, s.port); err != nil {
+						if err := s.replies(3, seq, s.Port); err != nil {
 							errs <- err
 							return
 						}
@@ -603,7 +716,7 @@ func TestConcurrent(t *testing.T) {
 						{"hold", "1"}, {"reply_to", "header"}, {"release", "5"}, {"delay_ms", "1"},
 						{"reply_to", "sender"}, {"release", "0"}, {"delay_ms", "0"}, {"hold", "0"},
 					} {
-						if err := write(kv.name, kv.value); err != nil {
+						if err := module.Write(kv.name, kv.value); err != nil {
 							return fmt.Errorf("set %s=%s: %w", kv.name, kv.value, err)
 						}
 					}
@@ -634,13 +747,15 @@ func TestParameters(t *testing.T) {
 		{"replies", "0 1 10 10000", "-1 10001 4294967296 99999999999999999999 1.5 ten 0x10 1e3"},
 		{"delay_ms", "0 3000 3600000", "-1 3600001 -3000 3s"},
 		{"reply_to", "header sender", "Sender sende senders 0 1 kernel"},
+		{"group", "1 32 33 64 0", "-1 65 x"},
 		{"defer", "1 0", "2 -1 Y yes"},
 		{"hold", "1 0", "2 -1 N off"},
 		{"release", "1 0 1000000 0", "-1 1000001 x"},
+		{"max_depth", "1 1000 0", "-1 1001 deep"},
 	} {
 		for _, v := range strings.Fields(tt.good) {
 			for _, end := range []string{"", "\n"} {
-				if err := write(tt.name, v+end); err != nil {
+				if err := module.Write(tt.name, v+end); err != nil {
 					t.Errorf("%s=%q: %v", tt.name, v+end, err)
 				}
 				if tt.name == "release" { // tickets add up
@@ -661,9 +776,9 @@ func TestParameters(t *testing.T) {
 		before := get(t, tt.name)
 		for _, v := range append(strings.Fields(tt.bad), "", "\n", "1 2") {
 			if v == "" {
-				continue // write(2) of nothing does not reach the module
+				continue // module.Write(2) of nothing does not reach the module
 			}
-			if err := write(tt.name, v); !errors.Is(err, unix.EINVAL) {
+			if err := module.Write(tt.name, v); !errors.Is(err, unix.EINVAL) {
 				t.Errorf("%s=%q: %v, want EINVAL", tt.name, v, err)
 			}
 			if got := get(t, tt.name); got != before {
@@ -672,34 +787,19 @@ func TestParameters(t *testing.T) {
 		}
 	}
 
+	for _, v := range []string{"0", "2", "-1", "now"} {
+		if err := module.Write("stop", v); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("stop=%s: %v, want EINVAL", v, err)
+		}
+	}
+
 	set(t, "release", 999_999)
-	if err := write("release", "2"); !errors.Is(err, unix.EINVAL) {
+	if err := module.Write("release", "2"); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("release=2 with 999999 tickets there: %v, want EINVAL", err)
 	}
 	if got := get(t, "release"); got != "999999" {
 		t.Errorf("release reads %s, want 999999", got)
 	}
-}
-
-// newNetns runs f on a thread that is alone in a new network namespace. The
-// thread ends with f, and the namespace with it.
-func newNetns(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies
-		if unix.Gettid() == unix.Getpid() {
-			// The first thread is not ended by Go: have another do it.
-			defer runtime.UnlockOSThread()
-			done <- newNetns(f)
-			return
-		}
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("unshare the network namespace: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }
 
 // TestNetns: each network namespace has its own nlecho, and one that ends
@@ -709,7 +809,7 @@ func TestNetns(t *testing.T) {
 	tr, outside := trace(t), open(t)
 
 	var inum uint64
-	err := newNetns(func() error {
+	err := modtest.NewNetns(func() error {
 		var st unix.Stat_t
 		if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
 			return err
@@ -719,16 +819,16 @@ func TestNetns(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer s.close()
-		if err := s.send(message(1, 0, nil)); err != nil {
+		defer s.Close()
+		if err := s.Send(message(1, 0, nil)); err != nil {
 			return err
 		}
-		return s.replies(1, 1, s.port)
+		return s.replies(1, 1, s.Port)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want(t, tr.now(t)[:1], fmt.Sprintf("input netns=%d", inum))
+	want(t, tr.Now(t)[:1], fmt.Sprintf("input netns=%d", inum))
 
 	set(t, "defer", 1)
 	set(t, "replies", 3)
@@ -736,28 +836,28 @@ func TestNetns(t *testing.T) {
 		for _, how := range []struct{ hold, delay int }{{1, 0}, {0, 3_600_000}} {
 			set(t, "hold", how.hold)
 			set(t, "delay_ms", how.delay)
-			err := newNetns(func() error {
+			err := modtest.NewNetns(func() error {
 				s, err := tryOpen()
 				if err != nil {
 					return err
 				}
-				defer s.close()
-				if err := s.send(message(1, 0, nil)); err != nil {
+				defer s.Close()
+				if err := s.Send(message(1, 0, nil)); err != nil {
 					return err
 				}
-				return s.send(message(2, 0, nil))
+				return s.Send(message(2, 0, nil))
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			events := append(tr.until(t, "done", "sent=0"), tr.until(t, "done", "sent=0")...)
+			events := append(tr.Until(t, "done", "sent=0"), tr.Until(t, "done", "sent=0")...)
 			inputs := 0
 			for _, e := range events {
-				if e.name != "input" {
+				if e.Name != "input" {
 					continue
 				}
 				inputs++
-				want(t, of(events, e.f["id"]), "input", "wait n=0", "wake n=0 why=exit", "done replies=3 sent=0")
+				want(t, of(events, e.F["id"]), "input", "wait n=0", "wake n=0 why=exit", "done replies=3 sent=0")
 			}
 			if inputs != 2 {
 				t.Fatalf("round %d: %d messages taken, want 2:\n%s", round, inputs, list(events))
@@ -768,43 +868,20 @@ func TestNetns(t *testing.T) {
 
 	// The others live on.
 	set(t, "delay_ms", 0)
-	outside.mustSend(t, message(9, 0, nil))
-	outside.mustReplies(t, 3, 9, outside.port)
+	outside.MustSend(t, message(9, 0, nil))
+	outside.mustReplies(t, 3, 9, outside.Port)
 }
-
-// modulePath returns where the module's file is.
-func modulePath(t *testing.T) string {
-	t.Helper()
-	path := os.Getenv("NETLINK_LABS_MODULE_nlecho")
-	if path == "" {
-		t.Fatal("NETLINK_LABS_MODULE_nlecho is not set: it names the module's file, to load it anew")
-	}
-	return path
-}
-
-func load(path, params string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.FinitModule(int(f.Fd()), params, 0)
-}
-
-// unload unloads the module as rmmod does.
-func unload() error { return unix.DeleteModule("nlecho", unix.O_NONBLOCK) }
 
 // TestReload: it goes and comes again, and again, and leaves nothing.
 func TestReload(t *testing.T) {
 	setup(t)
-	path := modulePath(t)
 	tr := trace(t)
 
 	s := open(t)
-	if err := unload(); !errors.Is(err, unix.EAGAIN) {
+	if err := module.Unload(); !errors.Is(err, unix.EAGAIN) {
 		t.Fatalf("unload with a socket open: %v, want EAGAIN", err)
 	}
-	s.close()
+	s.Close()
 
 	for round := range 2 {
 		// Deferred answers are held for ever; nobody is there to read them.
@@ -812,13 +889,13 @@ func TestReload(t *testing.T) {
 		set(t, "defer", 1)
 		set(t, "hold", 1)
 		s := open(t)
-		s.mustSend(t, message(1, 0, nil))
-		s.mustSend(t, message(2, 0, nil))
-		tr.until(t, "wait", "")
-		tr.until(t, "wait", "")
-		s.close()
+		s.MustSend(t, message(1, 0, nil))
+		s.MustSend(t, message(2, 0, nil))
+		tr.Until(t, "wait", "")
+		tr.Until(t, "wait", "")
+		s.Close()
 
-		if err := unload(); err != nil {
+		if err := module.Unload(); err != nil {
 			t.Fatalf("round %d: unload with answers held: %v", round, err)
 		}
 		if _, err := os.Stat("/sys/module/nlecho"); !errors.Is(err, fs.ErrNotExist) {
@@ -829,26 +906,26 @@ func TestReload(t *testing.T) {
 		}
 
 		for _, bad := range []string{"replies=-1", "replies=10001", "delay_ms=forever", "reply_to=me", "defer=2", "hold=yes", "release=-1", "hold", "hold="} {
-			if err := load(path, bad); !errors.Is(err, unix.EINVAL) {
+			if err := module.Load(t, bad); !errors.Is(err, unix.EINVAL) {
 				t.Fatalf("load with %s: %v, want EINVAL", bad, err)
 			}
 		}
 
-		if err := load(path, "replies=2 reply_to=header hold=1 release=2"); err != nil {
+		if err := module.Load(t, "replies=2 reply_to=header hold=1 release=2"); err != nil {
 			t.Fatalf("round %d: load: %v", round, err)
 		}
 		s = open(t)
-		s.mustSend(t, message(3, s.port, nil))
-		s.mustReplies(t, 2, 3, s.port)
-		s.close()
-		if err := unload(); err != nil {
+		s.MustSend(t, message(3, s.Port, nil))
+		s.mustReplies(t, 2, 3, s.Port)
+		s.Close()
+		if err := module.Unload(); err != nil {
 			t.Fatalf("round %d: unload: %v", round, err)
 		}
 
-		if err := load(path, ""); err != nil {
+		if err := module.Load(t, ""); err != nil {
 			t.Fatalf("round %d: load: %v", round, err)
 		}
-		tr.enable(t)
+		tr.Enable(t)
 		for name, value := range map[string]string{
 			"replies": "10", "delay_ms": "3000", "reply_to": "sender", "defer": "0", "hold": "0", "release": "0",
 		} {
@@ -859,43 +936,27 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// slab returns how much memory the kernel's small objects take, in KiB.
-func slab(t *testing.T) int {
-	t.Helper()
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(b), "\nSlab:")
-	var kib int
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		t.Fatalf("Slab in /proc/meminfo: %v", err)
-	}
-	return kib
-}
-
 // TestLeak: fifty thousand messages and deferred answers, of which the smallest
 // part takes 96 bytes, leave no memory taken.
 func TestLeak(t *testing.T) {
 	setup(t)
-	path := modulePath(t)
 	gone := open(t)
-	gone.close()
-	many := bytes.Repeat(message(1, gone.port, nil), 12_800)
+	gone.Close()
+	many := bytes.Repeat(message(1, gone.Port, nil), 12_800)
 	round := func() int {
 		for range 4 {
 			s := open(t)
-			s.mustSend(t, many)
-			s.close()
+			s.MustSend(t, many)
+			s.Close()
 		}
 		// Unloading ends, unsent, what is not answered yet.
-		if err := unload(); err != nil {
+		if err := module.Unload(); err != nil {
 			t.Fatalf("unload: %v", err)
 		}
-		if err := load(path, "replies=1 delay_ms=0 reply_to=header defer=1"); err != nil {
+		if err := module.Load(t, "replies=1 delay_ms=0 reply_to=header defer=1"); err != nil {
 			t.Fatalf("load: %v", err)
 		}
-		return slab(t)
+		return modtest.Slab(t)
 	}
 	set(t, "delay_ms", 0)
 	set(t, "reply_to", "header")
