@@ -104,6 +104,6 @@ func answer(c *labtest.Check, run *labtest.Run, sent trace.Call, m *trace.Messag
 	case uint32(run.Trace.PID):
 		c.Answer("port", 1, fmt.Sprintf("netlink_insert gave the socket port ID %d, which is the process ID", m.PortID()))
 	default:
-		c.Answer("port", 2, fmt.Sprintf("netlink_insert gave the socket port ID %d", int32(m.PortID())))
+		c.Answer("port", 2, fmt.Sprintf("netlink_insert gave the socket port ID %d", m.PortID()))
 	}
 }

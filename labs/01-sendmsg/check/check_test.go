@@ -284,9 +284,9 @@ func (k *talk) answer(c *labtest.Check) {
 			a = "chosen by the kernel"
 		}
 		c.Note("addresses: A (%s) %d, B (destination) %d, C (header) %d; nlecho knew the sender as %d",
-			a, int32(socket.Port), to, int32(in.Uint("pid")), int32(in.Uint("portid")))
+			a, socket.Port, to, in.Uint("pid"), in.Uint("portid"))
 	}
 	if from := k.run.Keys("from"); len(k.reads) > 0 && len(from) == k.replies && from[0] == "0" {
-		c.Answer("sender", 1, fmt.Sprintf("nlecho sent to port %d, and recvmsg returned the address %s", int32(k.message.Replies[0].Uint("to")), from[0]))
+		c.Answer("sender", 1, fmt.Sprintf("nlecho sent to port %d, and recvmsg returned the address %s", k.message.Replies[0].Uint("to"), from[0]))
 	}
 }

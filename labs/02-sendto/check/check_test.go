@@ -6,7 +6,6 @@ package check
 import (
 	"fmt"
 	"hash/crc32"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,11 +92,12 @@ func hold(c *labtest.Check, greeting string, replies int, options ...string) *ta
 
 // sendBuffer is how many bytes a socket may have under way, unless it asks for more.
 func sendBuffer(c *labtest.Check) int {
-	text, err := os.ReadFile("/proc/sys/net/core/wmem_default")
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
 	if err != nil {
 		c.Fault("how large is a send buffer? %v", err)
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	defer unix.Close(fd)
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 	if err != nil {
 		c.Fault("how large is a send buffer? %v", err)
 	}
@@ -314,7 +314,7 @@ func (k *talk) failed(s *labtest.Step, errno syscall.Errno, to uint32) {
 		evidence := []trace.Event{call.Entry, call.Return}
 		if port, _ := call.To(); way != bare { // it cannot be asked to send anywhere else
 			s.Expect(port == to, labtest.Failure{
-				Got:      fmt.Sprintf("%s sent to port %d", name(call), int32(port)),
+				Got:      fmt.Sprintf("%s sent to port %d", name(call), port),
 				Expected: fmt.Sprintf("to port %d, as the option -to said", to),
 				Trace:    evidence,
 				Likely:   "the destination is what the function was given, and not always the kernel",

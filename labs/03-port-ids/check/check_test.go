@@ -170,7 +170,7 @@ func twoChoices(s *labtest.Step, run *labtest.Run) (first, second *trace.Socket)
 		f.Likely = "a number is free again as soon as its socket is closed. When does a defer run?"
 	default:
 		s.Expect(int(auto[0].Port) == run.Trace.PID, labtest.Failure{
-			Got:      fmt.Sprintf("the first choice is %d", int32(auto[0].Port)),
+			Got:      fmt.Sprintf("the first choice is %d", auto[0].Port),
 			Expected: fmt.Sprintf("%d, the process ID", run.Trace.PID),
 			Trace:    events,
 			Likely:   "somebody had that number already: another socket of this program?",
@@ -210,7 +210,7 @@ func unbound(s *labtest.Step, c *labtest.Check, run *labtest.Run) {
 	}
 	s.Reported(run, "known", fmt.Sprint(m.PortID()), f)
 	ended(s, run)
-	c.Answer("unbound", 2, fmt.Sprintf("bind was not called and nlmsg_pid was 0; nlecho replied to port %d, and the reply was read", int32(m.PortID())))
+	c.Answer("unbound", 2, fmt.Sprintf("bind was not called and nlmsg_pid was 0; nlecho replied to port %d, and the reply was read", m.PortID()))
 }
 
 // believed: with reply_to=header the reply goes to the socket that C names, and
@@ -252,9 +252,9 @@ func believed(s *labtest.Step, c *labtest.Check) {
 	}
 	answered(s, run, m, victim)
 	where(s, run, m, victim)
-	c.Note("reply_to=header: from port %d with C=%d, the reply went to port %d", int32(sender.Port), int32(to), int32(reply.Uint("to")))
+	c.Note("reply_to=header: from port %d with C=%d, the reply went to port %d", sender.Port, to, reply.Uint("to"))
 	c.Answer("forged", 0, fmt.Sprintf("port %d sent nlmsg_pid=%d; nlecho's reply went to port %d, and netlink_unicast returned %d",
-		int32(own), to, int32(reply.Uint("to")), reply.Int("ret")))
+		own, to, reply.Uint("to"), reply.Int("ret")))
 }
 
 // holder returns the socket that had the port ID at the time of e, or one that
@@ -517,7 +517,7 @@ func experiment(s *labtest.Step, c *labtest.Check, run *labtest.Run) {
 				f.Likely = "the right number, but read as signed: here it is wanted as the kernel stores it"
 			}
 		case had.after.Seen():
-			f.Got = fmt.Sprintf("%s on a socket that had port ID %d before", key, int32(had.had))
+			f.Got = fmt.Sprintf("%s on a socket that had port ID %d before", key, had.had)
 			f.Expected = "the call on a socket that has no port ID yet"
 			f.Trace = []trace.Event{had.before.Entry, had.call.Entry, had.call.Return, had.after.Entry}
 			f.Likely = "a socket that has got a number keeps it, and tells nothing more about who gives numbers"

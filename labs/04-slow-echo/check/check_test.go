@@ -264,7 +264,7 @@ func (k *lab) watch(s *labtest.Step) {
 	if !slept.Seen() {
 		k.Fault("the program saw state D, and sched_switch did not: nlecho waited in task %d", m.Waits.First().Task)
 	}
-	told := toldAt(run, "state", "D")
+	told := run.ToldAt("state", "D")
 	s.Expect(trace.Before(slept, told), labtest.Failure{
 		Got:      "a line state=D before the sender slept",
 		Expected: "state=D when it is so, and not before",
@@ -351,7 +351,7 @@ func (k *lab) read(s *labtest.Step) {
 	send, m := message(s, run)
 	reads := run.Reads(send.Socket)
 	for n := 1; n <= min(replies, len(m.Replies)); n++ {
-		told, early := toldAt(run, "read", strconv.Itoa(n)), n > len(reads)
+		told, early := run.ToldAt("read", strconv.Itoa(n)), n > len(reads)
 		if !early {
 			early = !trace.Before(reads[n-1].Return, told)
 		}
@@ -379,13 +379,14 @@ func (k *lab) whyUnread(s *labtest.Step, run *labtest.Run, n, replies int) {
 		Trace:    []trace.Event{send.Entry, reply, send.Return, reads.First().Entry, reads.First().Return},
 		Likely:   "the goroutine that is in sendmsg cannot read as well: who else could?",
 	}
-	waiting := run.Trace.Calls(trace.Recvmsg).On(send.Socket).Before(send.Return).First()
+	// Not the first of all: who came late may have found a reply, and then no other.
+	gaveUp := run.Trace.Calls(trace.Recvmsg).On(send.Socket).Before(send.Return).Failed().First()
 	switch {
 	case len(reads) >= n && trace.During(reads[n-1].Return, send):
 		f.Trace = []trace.Event{send.Entry, reply, reads[n-1].Return}
 		f.Likely = "the reply was read but not told at once: receive prints the line, so call it once for each reply, and do not print into a buffer"
-	case waiting.Seen() && waiting.Err() != nil:
-		f.Trace = []trace.Event{send.Entry, waiting.Entry, waiting.Return}
+	case gaveUp.Seen():
+		f.Trace = []trace.Event{send.Entry, gaveUp.Entry, gaveUp.Return}
 		f.Likely = "somebody looked before there was a reply, and gave up"
 	case len(reads) == 0 && run.End.Stopped == "":
 		f.Likely = "nobody reads: the replies go with the socket when the program ends"
@@ -478,7 +479,8 @@ func (k *lab) deferred(s *labtest.Step) {
 		Likely:   "send is called, or its end is told, only when the replies are there: none of the two should wait for the other",
 	})
 	k.allRead(s, run, send, m, 3)
-	if first := m.Replies.First(); !trace.Before(send.Return, first) || !trace.Before(send.Return, m.Done) {
+	// Asked this way round: nlecho's worker may not have come to its end when the program has.
+	if first := m.Replies.First(); trace.Before(first, send.Return) || trace.Before(m.Done, send.Return) {
 		k.Fault("with defer=1 sendmsg returned after a reply: %s", strings.Join(run.Trace.Evidence(send.Entry, first, m.Done, send.Return), "; "))
 	}
 	if unslept {
@@ -524,7 +526,7 @@ func (k *lab) free(s *labtest.Step, deferred bool) {
 	}
 	s.Expect(told, f)
 
-	answer := toldAt(run, "free", "")
+	answer := run.ToldAt("free", "")
 	var means []string
 	var tried []trace.Event
 	for _, m := range messages {
@@ -541,7 +543,8 @@ func (k *lab) free(s *labtest.Step, deferred bool) {
 		Trace:    []trace.Event{send.Entry, m.Waits.First(), answer},
 		Likely:   "the time that you are willing to wait passes in your program. What can be asked of sendmsg, of its socket, of its thread?",
 	})
-	want := fmt.Sprint(trace.Before(send.Return, m.Wakes.First()))
+	// With defer=1 nlecho's worker may not even have begun when the program has ended.
+	want := fmt.Sprint(!trace.Before(m.Wakes.First(), send.Return))
 	likely := "look at sendmsg, not at what was asked of it: has it returned?"
 	if deferred {
 		likely = "the check runs the program a second time, with defer=1, and the answer is not the same"
@@ -556,7 +559,7 @@ func (k *lab) free(s *labtest.Step, deferred bool) {
 	if !trace.Before(m.Done, send.Return) {
 		k.Fault("sendmsg returned before nlecho was done: %s", strings.Join(run.Trace.Evidence(send.Entry, m.Done, send.Return), "; "))
 	}
-	k.Note("the experiment: %s; sendmsg returned after nlecho_done", strings.Join(means, ", "))
+	k.Note("%s; sendmsg returned after nlecho_done", strings.Join(means, ", "))
 }
 
 // untried fails the step where the answer came before a time limit of the socket had
@@ -604,26 +607,6 @@ func limit(r *trace.Program, send trace.Call, options ...int64) (l timeLimit) {
 		}
 	}
 	return l
-}
-
-// toldAt is the write with which the program told a line KEY=VALUE for the first
-// time, whatever the value where that is "": the line was printed no earlier, and
-// what it tells was known then.
-func toldAt(run *labtest.Run, key, value string) trace.Event {
-	var last trace.Event
-	for _, l := range run.Lines {
-		k, v, ok := strings.Cut(l.Text, "=")
-		if !ok || l.Stream != "stdout" || strings.TrimSpace(k) != key || value != "" && strings.TrimSpace(v) != value {
-			continue
-		}
-		for _, w := range run.Trace.Calls("write") {
-			if w.Entry.Int("fd") == 1 && w.Entry.Time < l.Time {
-				last = w.Entry
-			}
-		}
-		break
-	}
-	return last
 }
 
 // means finds what the program did, before it told its answer, that might have

@@ -99,7 +99,7 @@ func lived(s *labtest.Step, run *labtest.Run) {
 		s.Fail(f)
 	}
 	m := messages[0]
-	to := int32(m.Input.Uint("to"))
+	to := m.Input.Uint("to")
 	f.Trace = []trace.Event{m.Call.Entry, m.Input, m.Reject, m.Replies.First()}
 	switch {
 	case m.Reject.Seen():
@@ -180,7 +180,7 @@ func explained(c *labtest.Check, s *labtest.Step, crash *labtest.Boot) {
 		f.Likely = "no clock was involved: console.log has the kernel's own words"
 	}
 	s.Expect(pm.EndedBy == "guard page", f)
-	c.Note("crash: %d levels of %d bytes, on a stack of %d", r.Levels, r.BytesALevel, last.Uint("stack_size"))
+	c.Note("%d levels of %d bytes, on a stack of %d", r.Levels, r.BytesALevel, last.Uint("stack_size"))
 }
 
 // survived: A is 0, C is nobody's, and the answers are refused.
@@ -205,21 +205,21 @@ func survived(c *labtest.Check, s *labtest.Step) {
 	})
 	socket := sent.Socket
 	s.Expect(socket.Auto, labtest.Failure{
-		Got:      fmt.Sprintf("A is %d, by the program's own choice", int32(socket.Port)),
+		Got:      fmt.Sprintf("A is %d, by the program's own choice", socket.Port),
 		Expected: "A is 0, as in crash: the kernel chooses",
 		Trace:    []trace.Event{socket.Bound, m.Input},
 		Likely:   "two things differ from crash, and then nobody knows which of them saved the kernel",
 	})
 	to := m.Input.Uint("to")
 	s.Expect(to != m.Input.Uint("portid"), labtest.Failure{
-		Got:      fmt.Sprintf("C is %d, the program's own port ID, and the replies arrived", int32(to)),
+		Got:      fmt.Sprintf("C is %d, the program's own port ID, and the replies arrived", to),
 		Expected: "C is 100, which nobody has",
 		Trace:    []trace.Event{m.Input, m.Replies.First()},
 		Likely:   "that is a well-behaved program. The question was what becomes of answers that nobody waits for",
 	})
 	for _, e := range m.Replies {
 		s.Expect(e.Int("ret") == -int64(unix.ECONNREFUSED), labtest.Failure{
-			Got:      fmt.Sprintf("the answer to port %d was delivered", int32(to)),
+			Got:      fmt.Sprintf("the answer to port %d was delivered", to),
 			Expected: "an answer to a port ID that nobody has",
 			Trace:    []trace.Event{m.Input, e},
 			Likely:   "a socket of the program has this port ID",
@@ -250,7 +250,7 @@ func survived(c *labtest.Check, s *labtest.Step) {
 		Expected: "exit code 0",
 		Likely:   "nobody answers this message: who waits for a reply waits in vain",
 	})
-	c.Answer("own", 1, fmt.Sprintf("bound to 0, the socket has the port ID %d", int32(socket.Port)))
+	c.Answer("own", 1, fmt.Sprintf("bound to 0, the socket has the port ID %d", socket.Port))
 
 	var pm postmortem
 	s.TOML(file, &pm)
@@ -288,7 +288,7 @@ func answered(c *labtest.Check, s *labtest.Step) {
 	sent := s.ToKernel(run)
 	m := run.Trace.Messages()[0]
 	s.Expect(m.Input.Uint("pid") == 0, labtest.Failure{
-		Got:      fmt.Sprintf("nlmsg_pid is %d", int32(m.Input.Uint("pid"))),
+		Got:      fmt.Sprintf("nlmsg_pid is %d", m.Input.Uint("pid")),
 		Expected: "0: the same message that was deadly in step 1",
 		Trace:    []trace.Event{m.Input},
 		Likely:   "it is nlecho that has changed, not the program",
@@ -346,7 +346,7 @@ func (o observation) String() string {
 // found in the trace.
 func (o observation) precise() string {
 	if o.a == "0" {
-		o.a = fmt.Sprintf("0 (port %d)", int32(o.got))
+		o.a = fmt.Sprintf("0 (port %d)", o.got)
 	}
 	return o.String()
 }
@@ -432,7 +432,7 @@ func decided(c *labtest.Check, s *labtest.Step) {
 		Expected: "exit code 0",
 		Likely:   "its last words tell why",
 	})
-	c.Note("experiment: %s", strings.Join(told, "; "))
+	c.Note("%s", strings.Join(told, "; "))
 	c.Answer("field", 2, strings.Join(told, "; "))
 
 	var pm postmortem

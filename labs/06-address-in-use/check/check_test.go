@@ -5,12 +5,10 @@ package check
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -54,11 +52,11 @@ func (k *course) start(step int) {
 	k.asked = nil
 	for _, c := range k.run.Trace.Calls(trace.Bind) {
 		a := attempt{Call: c, number: uint32(c.Entry.Uint("portid"))}
-		if has(c.Socket, c.Entry) {
+		if c.Socket.HasPort(c.Entry) {
 			a.had = c.Socket.Port
 		}
 		for _, s := range k.run.Trace.Sockets() {
-			if s != c.Socket && sameSpace(s, c.Socket) && s.Port == a.number && has(s, c.Entry) {
+			if s != c.Socket && s.SharesPorts(c.Socket) && s.Port == a.number && s.HasPort(c.Entry) {
 				a.holder = s
 			}
 		}
@@ -74,16 +72,6 @@ type attempt struct {
 	holder *trace.Socket // another socket that had the number
 }
 
-// has reports whether the socket had its number when e happened.
-func has(s *trace.Socket, e trace.Event) bool {
-	return trace.Before(s.Bound, e) && !trace.Before(s.Released, e)
-}
-
-// sameSpace reports whether two sockets share their numbers.
-func sameSpace(a, b *trace.Socket) bool {
-	return a.Net == b.Net && a.Protocol == b.Protocol
-}
-
 // find returns the first attempt after e that is so; e may be the zero Event.
 func (k *course) find(e trace.Event, is func(attempt) bool) attempt {
 	for _, a := range k.asked {
@@ -97,20 +85,11 @@ func (k *course) find(e trace.Event, is func(attempt) bool) attempt {
 // events are those of an attempt, for the evidence.
 func (a attempt) events() []trace.Event { return []trace.Event{a.Entry, a.Return} }
 
-// verdict is what the kernel said, as the program reports it.
-func verdict(c trace.Call) string {
-	var errno syscall.Errno
-	if errors.As(c.Err(), &errno) {
-		return unix.ErrnoName(errno)
-	}
-	return "ok"
-}
-
 // says compares what the program reports under a key with what the kernel said.
 func (k *course) says(s *labtest.Step, key string, c trace.Call, likely string) {
-	want := verdict(c)
-	if got, _ := k.run.Key(key); got == "EOPNOTSUPP" && want == "ENOTSUP" {
-		want = got // two names of one number
+	want := labtest.Verdict(c)
+	if got, _ := k.run.Key(key); labtest.SameVerdict(got, want) {
+		want = got
 	}
 	s.Reported(k.run, key, want, labtest.Failure{
 		Expected: fmt.Sprintf("%s=%s: so the kernel answered", key, want),
@@ -133,7 +112,7 @@ func (k *course) got(s *labtest.Step) attempt {
 	}
 	if len(k.asked) > 0 {
 		a := k.asked[0]
-		f.Got = fmt.Sprintf("a bind to %d: %s", int32(a.number), verdict(a.Call))
+		f.Got = fmt.Sprintf("a bind to %d: %s", a.number, labtest.Verdict(a.Call))
 		f.Likely = "the check tells the program another number in each run"
 		f.Trace = a.events()
 	}
@@ -158,7 +137,7 @@ func (k *course) taken(s *labtest.Step) {
 		f.Trace = append(f.Trace, first.Socket.Released, next.Entry, next.Return)
 		switch {
 		case next.Seen() && next.Socket == first.Socket:
-			f.Got = fmt.Sprintf("the socket that had %d asked for it once more: %s", k.number, verdict(next.Call))
+			f.Got = fmt.Sprintf("the socket that had %d asked for it once more: %s", k.number, labtest.Verdict(next.Call))
 			f.Likely = "a socket does not stand in its own way. It takes two"
 		case next.Seen():
 			f.Got = fmt.Sprintf("nobody had %d when the second socket asked for it", k.number)
@@ -169,7 +148,7 @@ func (k *course) taken(s *labtest.Step) {
 	k.says(s, "second", second.Call, "second= is what bind said to the second socket, while the first was open")
 
 	third := k.find(second.Return, func(a attempt) bool {
-		return wants(a) && a.had == 0 && a.holder == nil && sameSpace(a.Socket, first.Socket)
+		return wants(a) && a.had == 0 && a.holder == nil && a.Socket.SharesPorts(first.Socket)
 	})
 	if !third.Seen() {
 		f := labtest.Failure{
@@ -285,7 +264,7 @@ func (k *course) rules(s *labtest.Step) {
 func (k *course) twice(s *labtest.Step) {
 	k.start(3)
 	holder := k.got(s).Socket
-	wants := func(a attempt) bool { return a.number == k.number && a.had == 0 && has(holder, a.Entry) }
+	wants := func(a attempt) bool { return a.number == k.number && a.had == 0 && holder.HasPort(a.Entry) }
 
 	k.foreign = k.find(holder.Bound, func(a attempt) bool {
 		return wants(a) && a.Socket.Protocol != holder.Protocol && a.Socket.Net == holder.Net
@@ -321,7 +300,7 @@ func (k *course) twice(s *labtest.Step) {
 		Trace:    k.abroad.events(),
 	})
 	s.Expect(home.Socket.Net == holder.Net, labtest.Failure{
-		Got:      fmt.Sprintf("home=%s, but that socket is not in the old network namespace: thread %d made it, which is still in another network namespace", verdict(home.Call), home.Socket.Created.Task),
+		Got:      fmt.Sprintf("home=%s, but that socket is not in the old network namespace: thread %d made it, which is still in another network namespace", labtest.Verdict(home.Call), home.Socket.Created.Task),
 		Expected: "the rest of the program stays in the old network namespace",
 		Likely:   "a thread that was sent to another namespace stays there, whoever it works for. Who brings it back, or sees to it that nobody else gets it?",
 		Trace:    append(k.abroad.events(), home.events()...),
@@ -345,7 +324,7 @@ func (k *course) whyHome(holder *trace.Socket) labtest.Failure {
 	}
 	entered := moves.OK().First()
 	if failed := moves.Failed().First(); failed.Seen() && !entered.Seen() {
-		f.Got = fmt.Sprintf("%s: %s", failed.Name, verdict(failed))
+		f.Got = fmt.Sprintf("%s: %s", failed.Name, labtest.Verdict(failed))
 		f.Likely = "the error is the kernel's: what did the call ask for?"
 		f.Trace = []trace.Event{failed.Entry, failed.Return}
 	}
@@ -368,10 +347,10 @@ func (k *course) whyHome(holder *trace.Socket) labtest.Failure {
 		f.Got = "the socket was made before another network namespace was entered"
 		f.Likely = "a socket belongs to the namespace in which it was made, wherever it is bound"
 	case made.Task != entered.Task:
-		f.Got = fmt.Sprintf("thread %d entered another network namespace, but thread %d made the socket, in the old one: %s", entered.Task, made.Task, verdict(a.Call))
+		f.Got = fmt.Sprintf("thread %d entered another network namespace, but thread %d made the socket, in the old one: %s", entered.Task, made.Task, labtest.Verdict(a.Call))
 		f.Likely = "a network namespace is a matter of the thread. Which thread a goroutine runs on, Go decides anew again and again, unless it is told not to"
 	default:
-		f.Got = fmt.Sprintf("thread %d entered another network namespace, was back, and only then made the socket: %s", made.Task, verdict(a.Call))
+		f.Got = fmt.Sprintf("thread %d entered another network namespace, was back, and only then made the socket: %s", made.Task, labtest.Verdict(a.Call))
 		f.Likely = "what was given to inNamespace has to run between the way there and the way back"
 	}
 	return f
@@ -417,7 +396,7 @@ func (k *course) collide(s *labtest.Step) trace.Event {
 		f.Trace = append(first.events(), first.Socket.Released, second.Entry, second.Return)
 	}
 	s.Expect(f.Got == "", f)
-	k.each(s, "pid", []string{"1", verdict(second.Call)}, "so bind answered", f.Trace,
+	k.each(s, "pid", []string{"1", labtest.Verdict(second.Call)}, "so bind answered", f.Trace,
 		"what each container prints, containers returns: a number, or what bind said")
 	return second.Return
 }
@@ -440,7 +419,7 @@ func (k *course) robust(s *labtest.Step, after trace.Event) {
 		f.Likely = "was each of them started with the arguments container and auto, and as far as its bind? Of its output one line is read, not all"
 		own := k.find(after, func(a attempt) bool { return a.number != 0 && a.Socket.PID != k.run.Trace.PID })
 		if own.Seen() {
-			f.Got = fmt.Sprintf("the program asked for %d itself: %s", int32(own.number), verdict(own.Call))
+			f.Got = fmt.Sprintf("the program asked for %d itself: %s", own.number, labtest.Verdict(own.Call))
 			f.Likely = "a number that one program makes up, another can make up too. Only one party sees who has which number"
 			f.Trace = own.events()
 		}
@@ -450,14 +429,14 @@ func (k *course) robust(s *labtest.Step, after trace.Event) {
 	a, b := chosen[0], chosen[1]
 	f.Trace = []trace.Event{a.Bound, a.Released, b.Bound}
 	switch {
-	case !has(a, b.Bound):
+	case !a.HasPort(b.Bound):
 		f.Got = "the first container had given its number back when the second one got one"
 		f.Likely = "a container keeps its number until its standard input ends. When does it end?"
 	case a.Net != b.Net:
 		f.Got = "each container has a network namespace of its own"
 		f.Likely = "containers of one pod share the network. Which namespaces does a process get that is started?"
 	case a.Port != 1 && b.Port != 1:
-		f.Got = fmt.Sprintf("the kernel chose %d and %d: none of them is 1", int32(a.Port), int32(b.Port))
+		f.Got = fmt.Sprintf("the kernel chose %d and %d: none of them is 1", a.Port, b.Port)
 		f.Likely = "the kernel's first choice is the process ID. Is each container process 1, and have those who asked for 1 ended by now?"
 	}
 	s.Expect(f.Got == "", f)
@@ -492,16 +471,16 @@ func (k *course) closed(s *labtest.Step) {
 			Likely:   "the sequence is: a socket that has the number, its close, a bind to the same number",
 		}
 		if a := k.find(trace.Event{}, refused); a.Seen() {
-			f.Got = fmt.Sprintf("%d was refused while the socket that has it had not been closed", int32(a.number))
+			f.Got = fmt.Sprintf("%d was refused while the socket that has it had not been closed", a.number)
 			f.Likely = "that two sockets cannot have it was step 1. Here the program has to close that socket first"
 			f.Trace = append(a.events(), a.holder.Closed)
 			if first := k.hadBefore(a); first != nil {
-				f.Got = fmt.Sprintf("%d was refused because another socket had got it since: after close it was free at once", int32(a.number))
+				f.Got = fmt.Sprintf("%d was refused because another socket had got it since: after close it was free at once", a.number)
 				f.Likely = "the question is about the socket that was closed. Who else could have that one at that moment?"
 				f.Trace = append(f.Trace, first.Closed, a.holder.Bound)
 			}
 		} else if a := k.reopened(); a.Seen() {
-			f.Got = fmt.Sprintf("the socket was closed, and %d was free at once", int32(a.number))
+			f.Got = fmt.Sprintf("the socket was closed, and %d was free at once", a.number)
 			f.Likely = "close gives up a descriptor. Who else could have the socket at that moment?"
 			f.Trace = a.events()
 		}
@@ -511,16 +490,16 @@ func (k *course) closed(s *labtest.Step) {
 
 	holder := k.late.holder
 	freed := k.find(holder.Released, func(a attempt) bool {
-		return a.had == 0 && a.number == k.late.number && sameSpace(a.Socket, holder)
+		return a.had == 0 && a.number == k.late.number && a.Socket.SharesPorts(holder)
 	})
 	f := labtest.Failure{
-		Got:      fmt.Sprintf("%d was never asked for again", int32(k.late.number)),
+		Got:      fmt.Sprintf("%d was never asked for again", k.late.number),
 		Expected: "once nobody has the socket any more, another one gets the number",
 		Likely:   "the program has to find out that the number is free again",
 		Trace:    append(k.late.events(), holder.Closed, holder.Released),
 	}
 	if again := k.find(k.late.Return, refused); again.Seen() && !freed.Seen() {
-		f.Got = fmt.Sprintf("%d was never free again before the program's end", int32(k.late.number))
+		f.Got = fmt.Sprintf("%d was never free again before the program's end", k.late.number)
 		f.Likely = "whoever has the socket still, has to give it up too. Does the program wait until that is done?"
 		f.Trace = append(f.Trace, again.Entry, again.Return)
 	}
@@ -540,7 +519,7 @@ func (k *course) closedBefore(x *trace.Socket, e trace.Event) bool {
 // holder got it; nil if there is none.
 func (k *course) hadBefore(a attempt) *trace.Socket {
 	for _, b := range k.asked {
-		if b.Ret == 0 && b.number == a.number && b.Socket != a.holder && sameSpace(b.Socket, a.holder) && k.closedBefore(b.Socket, a.holder.Bound) {
+		if b.Ret == 0 && b.number == a.number && b.Socket != a.holder && b.Socket.SharesPorts(a.holder) && k.closedBefore(b.Socket, a.holder.Bound) {
 			return b.Socket
 		}
 	}
@@ -563,7 +542,7 @@ func (k *course) answer() {
 		if a.Err() != nil {
 			option = 1
 		}
-		k.c.Answer("reuse", option, fmt.Sprintf("netlink_bind returned %s, with the option on both sockets", verdict(a.Call)))
+		k.c.Answer("reuse", option, fmt.Sprintf("netlink_bind returned %s, with the option on both sockets", labtest.Verdict(a.Call)))
 	}
 	if k.foreign.Seen() && k.abroad.Seen() {
 		option := 0
@@ -574,12 +553,12 @@ func (k *course) answer() {
 			option = 1
 		}
 		k.c.Answer("twice", option, fmt.Sprintf("netlink_bind returned %s on protocol %d, and %s in another network namespace",
-			verdict(k.foreign.Call), k.foreign.Socket.Protocol, verdict(k.abroad.Call)))
+			labtest.Verdict(k.foreign.Call), k.foreign.Socket.Protocol, labtest.Verdict(k.abroad.Call)))
 	}
 	if a, b := k.chosen[0], k.chosen[1]; b != nil && a.Port == 1 && int32(b.Port) < 0 {
-		k.c.Answer("containers", 2, fmt.Sprintf("netlink_insert was called for %d, then for %d", a.Port, int32(b.Port)))
+		k.c.Answer("containers", 2, fmt.Sprintf("netlink_insert was called for %d, then for %d", a.Port, b.Port))
 	}
 	if k.late.Seen() {
-		k.c.Answer("close", 2, fmt.Sprintf("netlink_bind returned %s after close, and netlink_release came later", verdict(k.late.Call)))
+		k.c.Answer("close", 2, fmt.Sprintf("netlink_bind returned %s after close, and netlink_release came later", labtest.Verdict(k.late.Call)))
 	}
 }

@@ -186,7 +186,11 @@ func divert() (sender, arrived uint32, err error) {
 		return 0, 0, err
 	}
 	fds := []unix.PollFd{{Fd: int32(forger), Events: unix.POLLIN}, {Fd: int32(victim), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, -1); err != nil {
+	_, err = unix.Poll(fds, -1)
+	for err == unix.EINTR { // a signal of Go's runtime, say
+		_, err = unix.Poll(fds, -1)
+	}
+	if err != nil {
 		return 0, 0, err
 	}
 	for _, fd := range fds {

@@ -340,6 +340,9 @@ func experiment(number uint32) (closed, freed error) {
 		runtime.LockOSThread()
 		tid <- unix.Gettid()
 		_, _, _, _, err := unix.Recvmsg(fd, make([]byte, 100), nil, 0)
+		for err == unix.EINTR { // with a time limit it is not begun again by itself
+			_, _, _, _, err = unix.Recvmsg(fd, make([]byte, 100), nil, 0)
+		}
 		read <- err
 	}()
 	// The kernel tells in which system call a thread sleeps.

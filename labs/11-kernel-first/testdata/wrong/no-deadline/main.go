@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+
+// Fails: step 2: "0 lines idle=, where nothing came"
+// A loop around Receive, as in many an example: it waits for as long as it takes.
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// What nlnotify and its listeners have agreed upon.
+const (
+	protocol    = 26
+	group       = 1
+	typeNews    = 16
+	typeLeaving = 17
+	typeGet     = 18
+
+	parameters = "/sys/module/nlnotify/parameters/"
+)
+
+func main() {
+	mode, number := "daemon", 0
+	if len(os.Args) > 1 {
+		mode = os.Args[1]
+	}
+	if len(os.Args) > 2 {
+		number, _ = strconv.Atoi(os.Args[2]) // no number is 0
+	}
+	var err error
+	switch mode {
+	case "hear":
+		err = hear(number)
+	case "wait":
+		err = wait(time.Duration(number) * time.Millisecond)
+	case "daemon":
+		err = daemon()
+	case "burst":
+		err = burst()
+	case "experiment":
+		err = experiment()
+	default:
+		err = fmt.Errorf("there is no mode %q: it is hear, wait, daemon, burst or experiment", mode)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kernel-first:", err)
+		os.Exit(1)
+	}
+}
+
+// hear listens with three sockets, one at the agreed port and two in the group, until
+// each has heard n notices.
+//
+// Seen when it is right: a line port=P with the agreed port; by_port= for each notice at
+// that port, by_group= for each notice at either of the other two; and no sendmsg.
+func hear(n int) error {
+	port, err := agreedPort()
+	if err != nil {
+		return err
+	}
+	listeners := []struct {
+		key    string
+		config netlink.Config
+		conn   *netlink.Conn
+	}{
+		{key: "by_port", config: netlink.Config{PID: port}},
+		{key: "by_group", config: netlink.Config{Groups: 1 << (group - 1)}},
+		{key: "by_group", config: netlink.Config{Groups: 1 << (group - 1)}},
+	}
+	for i := range listeners {
+		l := &listeners[i]
+		if l.conn, err = netlink.Dial(protocol, &l.config); err != nil {
+			return fmt.Errorf("opening a socket for %s: %w", l.key, err)
+		}
+		defer l.conn.Close()
+	}
+	fmt.Printf("port=%d\n", port)
+	var all sync.WaitGroup
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		all.Go(func() {
+			for range n {
+				messages, err := l.conn.Receive()
+				if err != nil {
+					failed <- err
+					return
+				}
+				for _, m := range messages {
+					fmt.Printf("%s=%d\n", l.key, numberOf(m))
+				}
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// wait listens to the group. Where nothing comes for as long as the limit, it says so
+// and waits on. SIGTERM ends it, at once, whatever the limit is.
+//
+// Seen when it is right: idle=K after the K-th wait in vain, news=NUMBER for each
+// notice; after SIGTERM the socket is closed, stopped=K says how many notices were heard,
+// and the exit code is 0.
+func wait(limit time.Duration) error {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	conn, err := netlink.Dial(protocol, &netlink.Config{Groups: 1 << (group - 1)})
+	if err != nil {
+		return err
+	}
+	idle, heard := 0, 0
+	for {
+		messages, err := conn.Receive()
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			err := conn.Close()
+			fmt.Printf("stopped=%d\n", heard)
+			return err
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			idle++
+			fmt.Printf("idle=%d\n", idle)
+		default:
+			conn.Close()
+			return err
+		}
+		for _, m := range messages {
+			if m.Header.Type == typeNews {
+				heard++
+				fmt.Printf("news=%d\n", numberOf(m))
+			}
+		}
+	}
+}
+
+// daemon listens to the group until SIGTERM ends it. When the module says that it
+// wants to go, it closes its socket, and then tries again and again to come back, with
+// pauses that grow.
+//
+// Seen when it is right: connected=K when it listens for the K-th time, and refs=R,
+// how many references to the module there are then; news=NUMBER for each notice; left=K
+// when it has closed its socket; retry=ERROR for each attempt to come back that
+// failed. The module can be unloaded, and the daemon returns with it.
+func daemon() error {
+	panic("step 3 is not done yet")
+}
+
+// burst is the daemon, and loses nothing in silence: where notices could not be queued
+// for it, it finds out how many.
+//
+// Seen when it is right: after the queue was full, missed=K, the number of notices so far
+// that never came, although no later one shows the gap; every notice that was in the
+// queue has its line news=NUMBER before that.
+func burst() error {
+	panic("step 4 is not done yet")
+}
+
+// experiment finds out whether the kernel waits for a reader that does not read.
+//
+// Seen when it is right: a full queue at the agreed port, then a line waits=true or
+// waits=false: see the text.
+func experiment() error {
+	panic("step 5 is not done yet")
+}
+
+// agreedPort is the port at which nlnotify expects somebody.
+func agreedPort() (uint32, error) {
+	text, err := os.ReadFile(parameters + "port")
+	if err != nil {
+		return 0, fmt.Errorf("asking for the agreed port (is the module loaded?): %w", err)
+	}
+	port, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	return uint32(port), err
+}
+
+// numberOf is the number of a notice, or in the answer about them.
+func numberOf(m netlink.Message) uint32 {
+	if len(m.Data) < 4 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(m.Data)
+}
