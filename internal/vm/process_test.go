@@ -101,8 +101,12 @@ func TestProcess(t *testing.T) {
 			t.Setenv(standIn, c.words+" .")
 			var out, console bytes.Buffer
 			var said []string
+			limit := time.Minute // the race detector alone has a process take a second to exit
+			if c.verdict == vm.Hung {
+				limit = time.Second
+			}
 			p := &vm.Process{Argv: []string{os.Args[0]}, Initrd: initrd, Here: wire.Here{Nonce: wire.Nonce{1, 2}, Task: "a test"},
-				Limit: time.Second, Console: &console, Say: func(s string) { said = append(said, s) },
+				Limit: limit, Console: &console, Say: func(s string) { said = append(said, s) },
 				Frame: func(_ wire.Type, b []byte) { out.Write(b) }}
 			r, err := p.Run(t.Context())
 			if c.err != "" {
