@@ -125,9 +125,8 @@ func (a *app) output(args []string) error {
 	return nil
 }
 
-// runsOfOutput is how often output is run before it counts as another one. Three
-// were too few for lab 11 beside the rest of make test.
-const runsOfOutput = 10
+// runsOfOutput is how often output is run before it counts as another one.
+const runsOfOutput = 3
 
 // shownFile is a file that shows output: as it should be, and how that differs.
 type shownFile struct{ now, diff string }
