@@ -396,6 +396,20 @@ func (r *Run) interrupted() bool {
 	})
 }
 
+// likely adds that to the mistake that a step tells of. It comes first, and does not replace
+// it: a program that waits for what its mistake keeps from coming is interrupted like any other.
+func (r *Run) likely(mistake string) string {
+	if !r.interrupted() {
+		return mistake
+	}
+	const signals = "Go's runtime sends signals to its own threads, now and then. A wait with a time limit (SO_RCVTIMEO, " +
+		"SO_SNDTIMEO, poll) is not begun again after one, as others are: it says EINTR, and you call it once more (signal(7))"
+	if mistake == "" {
+		return signals
+	}
+	return signals + ". Apart from that: " + mistake
+}
+
 // lastWords is how the program ended and what it said, when it did not end well: on
 // stderr, and the last lines of its stdout that report nothing. Where it ended well
 // it is what was said on stderr: a process that it has started may have failed.
@@ -494,10 +508,7 @@ func (s *Step) Fail(f Failure) {
 	} else if len(f.Trace) > 0 && s.c.last != nil {
 		rec.Trace = s.c.last.Trace.Evidence(f.Trace...)
 	}
-	if s.c.last.interrupted() {
-		rec.Likely = "Go's runtime sends signals to its own threads, now and then. A wait with a time limit (SO_RCVTIMEO, " +
-			"SO_SNDTIMEO, poll) is not begun again after one, as others are: it says EINTR, and you call it once more (signal(7))"
-	}
+	rec.Likely = s.c.last.likely(rec.Likely)
 	if s.c.unbuilt > s.N {
 		rec.Program = nil // the panic of a step that is still to come is no news
 	}
