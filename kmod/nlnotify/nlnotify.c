@@ -373,9 +373,9 @@ static int nlnotify_wait_set(const char *val, const struct kernel_param *kp)
 	return 0;
 }
 
+/* Not to be read: who could ask a file need not make an experiment. */
 static const struct kernel_param_ops nlnotify_wait_ops = {
 	.set = nlnotify_wait_set,
-	.get = nlnotify_bool_get,
 };
 
 static int nlnotify_trigger_set(const char *val, const struct kernel_param *kp)
@@ -494,7 +494,7 @@ module_param_cb(via, &nlnotify_via_ops, NULL, 0644);
 MODULE_PARM_DESC(via, "tell by multicast to group 1 (group), by unicast to the agreed port (port), or both (default)");
 module_param_cb(port, &nlnotify_port_ops, &nlnotify_port, 0644);
 MODULE_PARM_DESC(port, "the agreed port ID (1..4294967295, default 5000000)");
-module_param_cb(wait, &nlnotify_wait_ops, &nlnotify_wait, 0644);
+module_param_cb(wait, &nlnotify_wait_ops, NULL, 0200);
 MODULE_PARM_DESC(wait, "1: what trigger tells by unicast waits for room in the reader's queue (default 0)");
 module_param_cb(leave, &nlnotify_leave_ops, &nlnotify_leave, 0644);
 MODULE_PARM_DESC(leave, "write 1: announce that the module wants to go, and take no new subscribers; 0: stay");

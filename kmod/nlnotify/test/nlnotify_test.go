@@ -560,14 +560,13 @@ func TestRandom(t *testing.T) {
 }
 
 // TestParameters: what is taken reads back, what is not is refused and changes
-// nothing.
+// nothing. Whether news waits cannot be read, not even by root.
 func TestParameters(t *testing.T) {
 	setup(t)
 	for _, tt := range []struct{ name, good, bad string }{
 		{"interval_ms", "3600000 0", "-1 3600001 1.5 ten 0x10"},
 		{"via", "group port both", "Group grou groups 1 none"},
 		{"port", "1 4294967295 5000000", "0 -1 4294967296 99999999999999999999 x"},
-		{"wait", "1 0", "2 -1 Y"},
 		{"leave", "1 0", "2 -1 N"},
 		{"meanwhile", "1 1000 0", "1001 -1 x"},
 		{"trigger", "", "0 -1 100001 x"},
@@ -594,6 +593,14 @@ func TestParameters(t *testing.T) {
 	}
 	if got := get(t, "trigger"); got != "0" {
 		t.Errorf("trigger reads %s, want 0", got)
+	}
+	for value, want := range map[string]error{"1\n": nil, "0": nil, "2": unix.EINVAL, "-1": unix.EINVAL, "Y": unix.EINVAL, "\n": unix.EINVAL} {
+		if err := module.Write("wait", value); !errors.Is(err, want) {
+			t.Errorf("wait=%q: %v, want %v", value, err, want)
+		}
+	}
+	if value, err := os.ReadFile("/sys/module/nlnotify/parameters/wait"); !errors.Is(err, unix.EACCES) {
+		t.Errorf("wait reads %q, %v, want EACCES", value, err)
 	}
 }
 
@@ -783,7 +790,7 @@ func TestReload(t *testing.T) {
 		}
 		tr.Enable(t)
 		for name, value := range map[string]string{
-			"interval_ms": "0", "via": "both", "port": "5000000", "wait": "0", "leave": "0", "trigger": "0",
+			"interval_ms": "0", "via": "both", "port": "5000000", "leave": "0", "trigger": "0",
 		} {
 			if got := get(t, name); got != value {
 				t.Errorf("round %d: %s is %s after loading, want %s", round, name, got, value)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Fails: step 5: "waits="
-// The queue is full, and then a file of the module is asked instead of the queue. It tells
-// by what the next notices will be told, and not these.
+// Fails: step 5: "printed no line waits="
+// The queue is full, and then a file of the module is asked instead of the queue. It is
+// there, and not even root can read it.
 package main
 
 import (

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 // Fails: step 5: "the queue was"
-// A file of the module knows. That is no experiment.
+// It stands in many a text that the kernel waits for nobody: why try? The answer is there
+// before the socket is.
 package main
 
 import (
@@ -178,6 +179,7 @@ func burst() error {
 // Seen when it is right: a full queue at the agreed port, then a line waits=true or
 // waits=false: see the text.
 func experiment() error {
+	fmt.Println("waits=false")
 	port, err := agreedPort()
 	if err != nil {
 		return err
@@ -186,13 +188,7 @@ func experiment() error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	text, err := os.ReadFile(parameters + "wait")
-	if err != nil {
-		return err
-	}
-	fmt.Printf("waits=%t\n", strings.TrimSpace(string(text)) == "1")
-	return nil
+	return conn.Close()
 }
 
 // agreedPort is the port at which nlnotify expects somebody.
