@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,14 +85,14 @@ func (a *admin) work(ctx context.Context) {
 		a.write("trigger", 1)
 	}
 	a.settled(ctx)
-	if ctx.Err() == nil && a.unload() != nil {
-		a.write("leave", 1)
-		a.until(ctx, closed)
-		if ctx.Err() == nil && a.unload() == nil {
+	if ctx.Err() == nil && a.unload(ctx) != nil {
+		// Not with write: while that waits for the trace, the program comes back.
+		_ = os.WriteFile(a.parameter("leave"), []byte("1"), 0)
+		if a.unloadFree(ctx) == nil {
 			a.until(ctx, func(r *trace.Program) bool {
 				return len(r.Calls("socket").Failed(syscall.EPROTONOSUPPORT)) >= tries
 			})
-			if a.load() == nil {
+			if a.load(ctx) == nil {
 				a.until(ctx, func(r *trace.Program) bool { return !closed(r) })
 				a.settled(ctx)
 				a.write("trigger", 1)
@@ -194,9 +196,28 @@ func (a *admin) write(parameter string, value any) {
 	_ = a.collector.Sync()
 }
 
-// unload tries to unload the module.
-func (a *admin) unload() error {
-	defer a.still()()
+// unload tries to unload the module, at once.
+func (a *admin) unload(ctx context.Context) error {
+	return a.unloadWhen(ctx, always)
+}
+
+// unloadFree does so when nobody has a reference to it any more.
+func (a *admin) unloadFree(ctx context.Context) error {
+	// Opened once: each open and close would be in the trace.
+	count, err := os.Open("/sys/module/" + a.module.Name + "/refcnt")
+	if err != nil {
+		return err
+	}
+	defer count.Close()
+	text := make([]byte, 32)
+	return a.unloadWhen(ctx, func() bool {
+		n, _ := count.ReadAt(text, 0)
+		return string(text[:n]) == "0\n"
+	})
+}
+
+func (a *admin) unloadWhen(ctx context.Context, cond func() bool) error {
+	defer a.still(ctx, cond)()
 	if err := a.collector.Sync(); err != nil {
 		return err
 	}
@@ -204,16 +225,58 @@ func (a *admin) unload() error {
 }
 
 // load loads it again.
-func (a *admin) load() error {
-	defer a.still()()
+func (a *admin) load(ctx context.Context) error {
+	defer a.still(ctx, always)()
 	if err := guest.LoadModule(a.module.Path, a.module.Params); err != nil {
 		return err
 	}
 	return a.collector.Enable(a.module.Name)
 }
 
-// still makes the program stand still until the function that it returns is called.
-func (a *admin) still() (goOn func()) {
+func always() bool { return true }
+
+// still makes the program stand still until the function that it returns is called. That
+// begins when cond is true, or after some time, and when the program sleeps: then it has
+// said what it was about to say.
+//
+// The program may sleep for a pause of 50 ms only, and a VM whose host is busy is held up
+// for longer than that. So this thread runs before all others meanwhile (sched(7),
+// SCHED_FIFO): there is one processor, and when it goes on and finds both naps over, this
+// one and the program's, it comes here first.
+func (a *admin) still(ctx context.Context, cond func() bool) (goOn func()) {
+	// Go's runtime has one processor of its own for each of the machine's. One that another
+	// thread has is not let go of before that thread runs: there must be a free one.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 3))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	policy := func(p, priority uint32) {
+		_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: p, Priority: priority}, 0)
+	}
+	policy(unix.SCHED_FIFO, 1)
+	defer policy(unix.SCHED_NORMAL, 0)
+	napUntil := func(limit time.Duration, cond func() bool) {
+		nap := unix.NsecToTimespec(int64(2 * time.Millisecond))
+		for end := time.Now().Add(limit); ctx.Err() == nil && !cond() && time.Now().Before(end); {
+			_ = unix.Nanosleep(&nap, nil) // not time.Sleep: it is another thread that ends that
+		}
+	}
+	napUntil(patience, cond)
+	napUntil(quiet, func() bool { return asleep(a.program.PID()) })
 	_ = a.program.Signal(syscall.SIGSTOP)
 	return func() { _ = a.program.Signal(syscall.SIGCONT) }
+}
+
+// asleep reports whether all threads of a process sleep (proc(5), the state in stat).
+func asleep(pid int) bool {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		if _, rest, ok := strings.Cut(string(text), ") "); ok && !strings.HasPrefix(rest, "S") {
+			return false
+		}
+	}
+	return true
 }
