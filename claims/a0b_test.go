@@ -418,7 +418,8 @@ func TestA0_60_Nonblock(t *testing.T) {
 	refused := len(c.Trace().Events(trace.NotifySend).Where("ret", -int64(unix.EAGAIN)))
 	kept, _ := reader.Drain()
 
-	c.Param("nlnotify", "wait", 1)
+	c.Write("nlnotify", "wait", 1) // which cannot be read
+	t.Cleanup(func() { c.Write("nlnotify", "wait", 0) })
 	c.Write("nlnotify", "trigger", n)
 	all := 0
 	for range n { // each makes room for another
