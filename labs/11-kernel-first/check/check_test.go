@@ -141,11 +141,12 @@ func noSocket(s *labtest.Step, run *labtest.Run) {
 	f := labtest.Failure{
 		Got:      fmt.Sprintf("no socket of protocol %d", protocol),
 		Expected: fmt.Sprintf("a socket of protocol %d, nlnotify's", protocol),
-		Likely:   "the protocol is the last argument of socket(2), and the first of netlink.Dial",
+		Likely:   "the program, run in this mode, has opened no Netlink socket at all",
 	}
 	if all := run.Trace.Sockets(); len(all) > 0 {
 		f.Got += fmt.Sprintf(", but one of %d", all[0].Protocol)
 		f.Trace = []trace.Event{all[0].Created}
+		f.Likely = "the protocol is the last argument of socket(2), and the first of netlink.Dial"
 	}
 	s.Fail(f)
 }
@@ -907,14 +908,24 @@ func (k *lab) experiment(s *labtest.Step, wait bool) {
 		Likely:   "which port it is, the file /sys/module/nlnotify/parameters/port says",
 	})
 	begin, end := k.full(run, at, wait)
+	what := "a notice met a full queue, and was dropped"
+	if wait {
+		what = "a notice met a full queue, and its sender waited"
+	}
 	sends := run.Trace.Events(trace.NotifySend).Where("type", trace.NotifyNews).Where("via", trace.NotifyPort)
-	s.Expect(begin.Seen(), labtest.Failure{
+	told := run.ToldAt("waits", "")
+	f := labtest.Failure{
 		Got:      fmt.Sprintf("the queue was never full, although %d notices were sent", len(sends)),
 		Expected: "a queue that is full: only then the kernel has to decide",
 		Trace:    []trace.Event{at.Bound, sends.First(), run.Reads(at).First().Return, at.Closed},
 		Likely:   "who reads as fast as the kernel writes learns nothing about waiting",
-	})
-	told := run.ToldAt("waits", "")
+	}
+	if told.Seen() && !trace.Before(sends.Last(), told) {
+		f.Got = "waits= while notices were still being sent, and the queue was never full"
+		f.Trace = []trace.Event{at.Bound, sends.First(), run.Reads(at).First().Return, told, sends.Last()}
+		f.Likely = "the kernel takes its time to fill a queue. What was there to see before that?"
+	}
+	s.Expect(begin.Seen(), f)
 	if _, ok := run.Key("waits"); ok && !trace.Before(begin, told) {
 		s.Fail(labtest.Failure{
 			Got:      "waits= before the queue was full",
@@ -923,11 +934,15 @@ func (k *lab) experiment(s *labtest.Step, wait bool) {
 			Likely:   "what is known before the experiment is none of its results, be it true or not",
 		})
 	}
-	s.Reported(run, "waits", fmt.Sprint(wait), labtest.Failure{
-		Expected: fmt.Sprintf("waits=%t", wait),
+	f = labtest.Failure{
+		Expected: fmt.Sprintf("waits=%t: %s", wait, what),
 		Trace:    []trace.Event{at.Bound, begin, end},
 		Likely:   "the check runs the experiment twice, and the second time the module sends in the other way. Something was dropped, or nothing was: which signs of that are there?",
-	})
+	}
+	if run.End.Stopped != "" {
+		f.Likely = "the program waits for a sign that does not come. A queue can be full with Rmem below the buffer's size; and where somebody waits for the reader, nothing changes until it reads"
+	}
+	s.Reported(run, "waits", fmt.Sprint(wait), f)
 	ended(s, run, labtest.Failure{})
 }
 
