@@ -196,12 +196,12 @@ func (a *admin) write(parameter string, value any) {
 	_ = a.collector.Sync()
 }
 
-// unload tries to unload the module, at once.
+// unload tries to unload the module, whoever has references to it.
 func (a *admin) unload(ctx context.Context) error {
 	return a.unloadWhen(ctx, always)
 }
 
-// unloadFree does so when nobody has a reference to it any more.
+// unloadFree does so when nobody has a reference to it any more, or after some time.
 func (a *admin) unloadFree(ctx context.Context) error {
 	// Opened once: each open and close would be in the trace.
 	count, err := os.Open("/sys/module/" + a.module.Name + "/refcnt")
